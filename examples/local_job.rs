@@ -47,7 +47,15 @@ fn job(path: &Path, output: &Path) -> Result<Job> {
     let description = package::describe_package(&package, JobType::Training, demands, user);
     let output = Output::Models(output.to_owned());
     let (shared, name) = (None, "local".into());
-    Ok(Job { package, shared, skips_inference: false, name, description, output })
+    Ok(Job {
+        package,
+        shared,
+        skips_inference: false,
+        name,
+        description,
+        output,
+        command: Vec::new(),
+    })
 }
 
 async fn run(job: Job) -> Result<PathBuf> {

@@ -63,6 +63,7 @@ mod shared_storage;
 mod simulate;
 mod slots;
 mod slurm;
+mod terminal;
 mod tls;
 mod track;
 mod train;

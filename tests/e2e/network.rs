@@ -80,7 +80,7 @@ impl Machines {
     /// output.
     fn train_with_a_cut_of_s(&self, seconds: u64) -> String {
         let desk = Desk::new(&self.site, &self.server);
-        let client = desk.client().train(&fixture("train_single.zip"));
+        let client = desk.client().train(&fixture("train_single.zip")).arguments(&["--log"]);
         let output = client.output();
         let mut client = self.start(client.session(self.worker.credentials()));
         wait_training(&mut client);

@@ -17,7 +17,7 @@ pub fn wait_training(client: &mut Process) {
     });
 }
 
-/// Fails unless `client`, which has ended, has shown the job's log: every line, once.
+/// Fails unless `client` with `--log`, which has ended, has shown the job's log: every line, once.
 #[track_caller]
 pub fn assert_whole_log(back: TestClient, client: &Process) {
     let text = client.transcript();
@@ -54,7 +54,7 @@ fn a_worker_that_was_killed_and_came_back_is_found_again() {
     let server = site.server();
     let mut worker = slow_worker(&site, &server);
     let desk = Desk::new(&site, &server);
-    let client = desk.client().train(&fixture("train_single.zip"));
+    let client = desk.client().train(&fixture("train_single.zip")).arguments(&["--log"]);
     let output = client.output();
     let mut client = client.session(worker.credentials()).start();
     wait_training(&mut client);
@@ -103,8 +103,8 @@ fn a_job_continues_after_its_worker_was_frozen_for_a_while() {
     let server = site.server();
     let worker = slow_worker(&site, &server);
     let desk = Desk::new(&site, &server);
-    let mut client =
-        desk.client().train(&fixture("train_single.zip")).session(worker.credentials()).start();
+    let client = desk.client().train(&fixture("train_single.zip")).arguments(&["--log"]);
+    let mut client = client.session(worker.credentials()).start();
     wait_training(&mut client);
     worker.signal(Signal::STOP);
     // The fault itself takes this long: nothing is waited for.
@@ -124,7 +124,7 @@ fn a_signaling_server_may_go_away_and_come_back() {
     let data = site.folder("data");
     let desk =
         |server: &TestServer| site.client(server).env("XDG_DATA_HOME", data.to_str().unwrap());
-    let client = desk(&server).train(&fixture("train_single.zip"));
+    let client = desk(&server).train(&fixture("train_single.zip")).arguments(&["--log"]);
     let mut client = client.session(worker.credentials()).start();
     wait_training(&mut client);
     server.kill();
@@ -157,7 +157,7 @@ fn a_job_string_continues_elsewhere_after_the_last_shown_event() {
     let server = site.server();
     let worker = slow_worker(&site, &server);
     let desk = Desk::new(&site, &server);
-    let client = desk.client().train(&fixture("train_single.zip"));
+    let client = desk.client().train(&fixture("train_single.zip")).arguments(&["--log"]);
     let mut client = client.session(worker.credentials()).start();
     wait_training(&mut client);
     wait_for("a record of some events", SOON, || last_shown(&desk).filter(|last| *last > 3));
@@ -166,7 +166,8 @@ fn a_job_string_continues_elsewhere_after_the_last_shown_event() {
     let listed = desk.client().arguments(&["jobs", "--strings"]).run().assert_code(0).text();
     let string = listed.split_whitespace().find(|word| word.starts_with("sleap-job:")).unwrap();
     let output = site.folder("elsewhere");
-    let attach = site.client(&server).arguments(&["attach", string, "--after", &last.to_string()]);
+    let attach =
+        site.client(&server).arguments(&["attach", string, "--after", &last.to_string(), "--log"]);
     let rest = attach.arguments(&["--output"]).argument(&output).run();
     rest.assert_code(0);
     assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));

@@ -159,6 +159,7 @@ impl Scene {
         let Credentials { room_id, token, .. } = &self.credentials;
         let mut arguments = vec![
             "client-train",
+            "--log",
             "--pkg-path",
             package,
             "--output",

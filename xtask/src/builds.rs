@@ -14,10 +14,10 @@ struct Build {
 const BUILDS: [Build; 3] = [
     Build {
         feature: "signaling",
-        without: &["hdf5-reader", "iroh", "nvml-wrapper", "wasmtime", "webrtc", "zmq"],
+        without: &["hdf5-reader", "iroh", "nvml-wrapper", "ratatui", "wasmtime", "webrtc", "zmq"],
     },
     Build { feature: "client", without: &["nvml-wrapper", "zmq"] },
-    Build { feature: "worker", without: &["indicatif"] },
+    Build { feature: "worker", without: &["ratatui"] },
 ];
 
 /// The features with which the plugins are built for everything else.

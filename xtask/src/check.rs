@@ -24,6 +24,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let networks = prerequisites::networks();
     let browser = prerequisites::browser();
     let slurm = prerequisites::slurm();
+    let terminal = prerequisites::terminal();
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
     let plugin_tools = build_and_install(&mut steps, !options.no_real);
@@ -38,6 +39,9 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     }
     if let Err(why) = &slurm {
         steps.skip("tests of Slurm", &format!("{why:#}"));
+    }
+    if let Err(why) = &terminal {
+        steps.skip("tests of the terminal", &format!("{why:#}"));
     }
     let mut without = Vec::new();
     without.extend(networks.is_err().then_some("SLEAP_RTC_WITHOUT_RELAY"));

@@ -130,6 +130,14 @@ const BROWSER: &[Need] = &[Need {
     otherwise: "install Chromium and chromedriver of the same version",
 }];
 
+/// For the tests of the terminal.
+const TERMINAL: &[Need] = &[Need {
+    what: "tmux",
+    there: || find("tmux").is_some(),
+    packages: &["tmux"],
+    otherwise: "install tmux",
+}];
+
 /// For building: compilers, and the target of the policy plugins.
 pub fn build() -> Result<()> {
     wasm_target()?;
@@ -163,6 +171,11 @@ pub fn browser() -> Result<()> {
 /// For the tests of Slurm.
 pub fn slurm() -> Result<()> {
     provide(SLURM)
+}
+
+/// For the tests of the terminal.
+pub fn terminal() -> Result<()> {
+    provide(TERMINAL)
 }
 
 /// For the programs that `bench transfer` compares with.

@@ -32,7 +32,7 @@
 //! ```
 
 pub mod check;
-mod config;
+pub mod config;
 pub mod describe;
 mod error;
 pub mod files;

@@ -6,8 +6,6 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`chart`] | curves as paths and ticks |
-//! | [`course`] | what a job's events say: runs, losses, log |
 //! | [`ranking`] | which worker gets a job, by the default policy |
 //! | [`words`] | facts in the words that the command line has too |
 //! | `browser` | everything that a browser runs |
@@ -17,7 +15,5 @@
 
 #[cfg(target_family = "wasm")]
 mod browser;
-pub mod chart;
-pub mod course;
 pub mod ranking;
 pub mod words;

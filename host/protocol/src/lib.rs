@@ -30,6 +30,8 @@
 //! | [`job`] | what a job is, its events, its outcome |
 //! | [`progress`] | what everyone in the room may see of a running job |
 //! | [`workload`] | what decides how long a run takes, and what finished runs took |
+//! | [`course`] | what a job's events say so far: its runs, their losses, its log |
+//! | [`chart`] | losses as curves and figures |
 //! | [`timing`] | what a job's runs take, by its own events |
 //! | [`line`] | what is told of the jobs that run and wait at a worker |
 //! | [`queue`] | the line of jobs that wait for a slot, and the rule behind each place |
@@ -43,7 +45,9 @@
 
 pub mod asking;
 pub mod capabilities;
+pub mod chart;
 pub mod connection;
+pub mod course;
 pub mod event_cursor;
 pub mod frame;
 pub mod ids;

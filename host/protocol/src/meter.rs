@@ -94,6 +94,19 @@ impl Meter {
         line
     }
 
+    /// The verified share of the whole, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        match self.now.total_bytes {
+            0 => 0.0,
+            total => (self.now.done_bytes as f64 / total as f64).clamp(0.0, 1.0),
+        }
+    }
+
+    /// The bytes that were sent for a transfer of `total_bytes`.
+    pub fn sent_bytes(&self, total_bytes: u64) -> u64 {
+        total_bytes.saturating_sub(self.now.already_there_bytes)
+    }
+
     /// The summary at the end: "done, 2.0 GB in 12 s, of which 1.9 GB were already on gpu1".
     pub fn done(&self, total_bytes: u64, now: Instant) -> String {
         let took = time(now.duration_since(self.started).as_secs_f64());

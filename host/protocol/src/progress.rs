@@ -128,6 +128,12 @@ impl JobProgress {
         }
     }
 
+    /// How far the current run is, if that is known.
+    pub fn current_run(&self) -> Option<String> {
+        let details: Vec<String> = self.details().collect();
+        (!details.is_empty()).then(|| details.join(", "))
+    }
+
     /// How far the current run is, and how long it still takes.
     fn details(&self) -> impl Iterator<Item = String> {
         let epoch = self.epoch.map(|epoch| match self.epochs {

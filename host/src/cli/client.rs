@@ -12,6 +12,7 @@ mod jobs;
 mod limit;
 #[cfg_attr(not(feature = "worker"), path = "client/local/absent.rs")]
 mod local;
+mod log;
 #[cfg(feature = "worker")]
 mod members;
 mod notify;
@@ -20,10 +21,12 @@ mod paths;
 mod plugin;
 mod queue;
 mod ranking;
+mod report;
 mod room;
 mod rooms;
 mod submit;
 mod submit_args;
+mod top;
 pub mod track;
 pub mod train;
 #[cfg(feature = "worker")]
@@ -32,6 +35,7 @@ mod worker_folder;
 use super::environment::Environment;
 use super::exit::{Exit, Failure};
 use super::{common, environment, exit, print};
+use crate::client::Join;
 use crate::config::{Config, Overrides};
 use clap::Subcommand;
 use pair::{PairArgs, PairOptions};
@@ -39,6 +43,7 @@ use plugin::{PluginArgs, PluginOptions};
 use queue::{QueueArgs, QueueOptions};
 use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
 use rooms::RoomsArgs;
+use top::TopArgs;
 use track::{TrackArgs, TrackOptions};
 use train::{TrainArgs, TrainOptions};
 
@@ -62,6 +67,9 @@ pub(crate) enum ClientArgs {
     Cancel(jobs::JobArgs),
     /// Download a finished job's result (repeatable)
     Fetch(jobs::FetchArgs),
+    /// Write one file about a finished job: curves, settings, numbers and pictures
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
     /// Compare what this machine's worker had estimated with what its jobs took
     #[cfg(feature = "worker")]
     #[command(after_help = estimates::EXAMPLES)]
@@ -69,6 +77,9 @@ pub(crate) enum ClientArgs {
     /// Show what runs and what waits on each worker of a room
     #[command(after_help = queue::EXAMPLES)]
     Queue(QueueArgs),
+    /// Show a room on the whole screen: workers, jobs, queue, and the losses of your own jobs
+    #[command(after_help = top::EXAMPLES)]
+    Top(TopArgs),
     /// Show which worker of a room would get a job, and why; or why a job waits
     #[command(after_help = room::WHY_EXAMPLES)]
     Why(WhyArgs),
@@ -100,11 +111,15 @@ pub enum ClientCommand {
     Jobs(jobs::ListArgs),
     /// `attach`, `logs`, `stop`, `cancel`, `fetch`
     ExistingJob(jobs::JobOptions),
+    /// `report`
+    Report(report::ReportArgs),
     /// `estimates`
     #[cfg(feature = "worker")]
     Estimates,
     /// `queue`
     Queue(QueueOptions),
+    /// `top`
+    Top(Join),
     /// `why`
     Why(WhyOptions),
     /// `room list`, `room snapshot`, `room invite`
@@ -146,11 +161,16 @@ impl ClientArgs {
             Self::Stop(args) => existing_job(args.check()?),
             Self::Cancel(args) => existing_job(args.cancel()?),
             Self::Fetch(args) => existing_job(args.check()?),
+            Self::Report(args) => (ClientCommand::Report(args), Overrides::default()),
             #[cfg(feature = "worker")]
             Self::Estimates(args) => (ClientCommand::Estimates, args.check()?),
             Self::Queue(args) => {
                 let (options, overrides) = args.check(environment)?;
                 (ClientCommand::Queue(options), overrides)
+            }
+            Self::Top(args) => {
+                let (join, overrides) = args.check(environment)?;
+                (ClientCommand::Top(join), overrides)
             }
             Self::Why(WhyArgs { waiting: Some(job), common, .. }) => {
                 existing_job(jobs::why(job, common)?)
@@ -184,10 +204,14 @@ pub(crate) async fn run(command: ClientCommand, config: Config) -> Result<Exit, 
         ClientCommand::Train(options) => submit::train(options, config).await,
         ClientCommand::Track(options) => submit::track(options, config).await,
         ClientCommand::Jobs(args) => jobs::list(&args, &config),
-        ClientCommand::ExistingJob(options) => jobs::run(options, config).await,
+        ClientCommand::ExistingJob(options) => {
+            jobs::run(options, config, interrupt::while_following_a_job()?).await
+        }
+        ClientCommand::Report(args) => report::run(args, &config).await,
         #[cfg(feature = "worker")]
         ClientCommand::Estimates => estimates::show(&config),
         ClientCommand::Queue(options) => queue::run(options, &config).await,
+        ClientCommand::Top(join) => top::run(join, config).await,
         ClientCommand::Why(options) => room::why(options, &config).await,
         ClientCommand::Room(options) => room::run(&options, &config).await,
         ClientCommand::Pair(options) => pair::run(&options, &config).await,

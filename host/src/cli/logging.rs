@@ -101,7 +101,7 @@ pub fn init(options: LogOptions, custom: Option<&str>) -> Result<(), Failure> {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // Reporting that standard error is closed would panic.
         .log_internal_errors(false)
         .with_span_events(FmtSpan::NONE)
@@ -115,6 +115,17 @@ pub fn init(options: LogOptions, custom: Option<&str>) -> Result<(), Failure> {
         }
     };
     Ok(())
+}
+
+/// Where the log goes: above what a client draws on its terminal.
+#[cfg(feature = "client")]
+fn writer() -> crate::client::screen::LogWriter {
+    crate::client::screen::LogWriter
+}
+
+#[cfg(not(feature = "client"))]
+fn writer() -> std::io::Stderr {
+    std::io::stderr()
 }
 
 #[cfg(test)]

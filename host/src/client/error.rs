@@ -142,6 +142,9 @@ pub enum ClientError {
     /// A temporary file could not be written or read.
     #[error("cannot use a temporary file")]
     TemporaryFile(#[source] io::Error),
+    /// The terminal cannot be drawn on.
+    #[error("cannot draw on the terminal")]
+    Terminal(#[source] io::Error),
     /// The user cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -192,6 +195,16 @@ pub enum UnknownJob {
          job string works from any machine"
     )]
     NotRecorded(String),
+    /// Its result is not here.
+    #[error(
+        "no result of {job} is here: {place} does not exist; `sleap-rtc fetch {job}` downloads it"
+    )]
+    NoResult {
+        /// The job.
+        job: String,
+        /// Where it should be.
+        place: PathBuf,
+    },
     /// The record cannot be read.
     #[error("the job's record is damaged; use its job string instead")]
     DamagedRecord,

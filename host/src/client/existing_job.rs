@@ -2,7 +2,7 @@
 
 use super::action::Action;
 use super::connect::Talk;
-use super::display::Display;
+use super::display::{Detail, Display};
 use super::error::JobRefused;
 use super::interrupt::Interrupts;
 use super::record::Progress;
@@ -41,9 +41,17 @@ async fn with_room(
     action: Action,
     interrupts: &mut Interrupts,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let first = or_interrupt(interrupts, connect(room, job_ref)).await?;
-    let mut display = Display::new(&job_ref.worker);
+    let detail = match action {
+        Action::Attach { .. } => Detail::of_job(&config.client),
+        _ => Detail::WholeLog,
+    };
+    let mut display = Display::new(&job_ref.worker, detail);
     let progress = Progress::of(&config.client.jobs_dir, &job_ref.job);
+    let first = or_interrupt(interrupts, connect(room, job_ref)).await?;
+    if display.draws_job() {
+        let name = progress.record().map_or(job_ref.job.as_str(), |record| &record.name);
+        display.introduce(name, room.facts(&job_ref.worker).await.as_ref());
+    }
     let submission = Submission::existing(job_ref, action, &mut display, progress);
     let mut submission = submission.with_limits(&config.client);
     let patience = config.client.reconnect_for;
@@ -54,6 +62,29 @@ async fn with_room(
         ending::tell(&config.client, &end, interrupts).await;
     }
     done
+}
+
+/// Follows the job in `display` until it ends, reconnecting if necessary, and leaves its record as it is.
+pub(crate) async fn watch(
+    config: &Config,
+    job_ref: &JobString,
+    display: &mut Display,
+) -> Result<(), ClientError> {
+    let mut room = Room::join(config, job_ref.room.clone()).await?;
+    if let Some(device) = job_ref.device {
+        room.pin(job_ref.worker.clone(), device);
+    }
+    let watching = async {
+        let first = connect(&mut room, job_ref).await?;
+        let action = Action::Logs { follow: true, after: 0 };
+        let mut submission = Submission::existing(job_ref, action, display, Progress::nowhere());
+        let (worker, patience) = (&job_ref.worker, config.client.reconnect_for);
+        let mut never = Interrupts::never();
+        reconnect::stay(&mut room, worker, first, &mut submission, &mut never, patience).await
+    };
+    let watched = watching.await;
+    room.leave().await;
+    watched.map(|_| ())
 }
 
 async fn connect(room: &mut Room, job_ref: &JobString) -> Result<ClientEnd, ClientError> {

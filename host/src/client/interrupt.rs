@@ -59,8 +59,10 @@ impl Interrupts {
 
     /// Resolves at the first signal.
     pub(crate) async fn any(&mut self) -> Interrupt {
-        match self.0.wait_for(|signal| *signal != Interrupt::None).await {
-            Ok(signal) => *signal,
+        let received = self.0.wait_for(|signal| *signal != Interrupt::None).await;
+        let received = received.map(|signal| *signal);
+        match received {
+            Ok(signal) => signal,
             // The sender is gone, so there are no more signals.
             Err(_) => std::future::pending().await,
         }

@@ -12,8 +12,7 @@ pub fn of_worker(worker: &WorkerFacts, now_ms: u64) -> String {
     let host = worker.hostname.as_deref().unwrap_or("a worker");
     let (host, status) = (Printable::line(host, NAME_CHARS), worker.status.as_str());
     let mut text = format!("{host} ({})  {status}", worker.peer_id);
-    let waiting = worker.queue();
-    text.push_str(&match waiting.as_ref().map(Vec::len) {
+    text.push_str(&match worker.queue().map(|jobs| jobs.len()) {
         None => "; no job can wait there".to_owned(),
         Some(0) => "; nobody waits".to_owned(),
         Some(1) => "; 1 job waits".to_owned(),
@@ -23,14 +22,20 @@ pub fn of_worker(worker: &WorkerFacts, now_ms: u64) -> String {
         let when = if seconds == 0 { "now".to_owned() } else { format!("in {}", about(seconds)) };
         text.push_str(&format!("; a further one would start {when}"));
     }
-    with_jobs(text, running(worker).chain(waiting.into_iter().flatten()).collect(), now_ms)
+    with_jobs(text, worker, now_ms)
 }
 
-fn with_jobs(headline: String, jobs: Vec<LineEntry>, now_ms: u64) -> String {
+fn with_jobs(headline: String, worker: &WorkerFacts, now_ms: u64) -> String {
+    jobs_of(worker, now_ms).iter().fold(headline, |text, row| format!("{text}\n{row}"))
+}
+
+/// What runs and what waits at a worker, and for how long, one job a line.
+pub(crate) fn jobs_of(worker: &WorkerFacts, now_ms: u64) -> Vec<String> {
+    let waiting = worker.queue().unwrap_or_default();
+    let jobs: Vec<LineEntry> = running(worker).chain(waiting).collect();
     let since = jobs.iter().map(|job| now_ms.saturating_sub(job.since_ms) / 60_000);
     let rows = table(&jobs, 0).into_iter().zip(since);
-    let rows = rows.map(|(row, minutes)| format!("\n{row}, for {minutes} min"));
-    rows.fold(headline, |text, row| text + &row)
+    rows.map(|(row, minutes)| format!("{row}, for {minutes} min")).collect()
 }
 
 /// The running jobs that a worker reports.

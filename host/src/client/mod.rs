@@ -21,6 +21,7 @@
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
 //! | [`record`] | the user's record of submitted jobs |
+//! | [`report`] | one file about a finished job |
 //! | `ending` | word for the user when a job has ended |
 //! | `notification` | a notification on the desktop |
 //! | `action` | what to do with an existing job |
@@ -30,7 +31,9 @@
 //! | [`shared`] | jobs on storage that both sides see |
 //! | `videos`, `mounted` | the videos that labels name: on a worker's mount, or sent along |
 //! | [`line`] | where waiting jobs stand, in words |
-//! | [`display`] | progress bars and log on a terminal, plain lines on a pipe |
+//! | [`display`] | shows a running job: a view on a terminal, plain lines on a pipe |
+//! | `screen` | the user's terminal |
+//! | [`top`] | a room on a full screen |
 //! | `tracking` | builds the package of a prediction |
 //! | `read_progress` | shows how far the reading of a package is |
 //! | `viewer` | SLEAP's loss viewer |
@@ -61,11 +64,14 @@ mod question;
 mod read_progress;
 mod reconnect;
 pub mod record;
+pub mod report;
 mod room;
 pub mod rooms;
+pub(crate) mod screen;
 mod selection;
 pub mod shared;
 mod submission;
+pub mod top;
 pub mod tracking;
 mod trust;
 mod unreliable;
@@ -86,7 +92,7 @@ pub use viewer::ViewerPorts;
 
 use crate::config::{Config, Wait};
 use connect::Talk;
-use display::{Display, say};
+use display::{Detail, Display, say};
 use error::JobFailure;
 use interrupt::{Interrupts, Stage};
 use record::{Record, Submitting};
@@ -181,6 +187,8 @@ pub struct Job {
     pub description: JobDescription,
     /// Where the result goes.
     pub output: Output,
+    /// The command that submits it again, without credentials.
+    pub command: Vec<String>,
 }
 
 /// How to submit a job.
@@ -297,11 +305,17 @@ async fn submit(
         }
         Talk::Python(connection, channel) => {
             let viewer = options.viewer.map(Viewer::open);
-            let mut display = Display::new(&worker);
+            let mut display = Display::new(&worker, Detail::of_job(&config.client));
+            if display.draws_job() {
+                display.introduce(&spec.name, room.facts(&worker).await.as_ref());
+            }
             let (silence, stage) =
                 (config.client.python_silence, watch::Sender::new(Stage::Uploading));
             let work = python::run(channel, spec, job, silence, &stage, &mut display, viewer);
             let done = or_interrupt(interrupts, work).await;
+            if let Ok(result) = &done {
+                display.sum_up(Some(result));
+            }
             if matches!(done, Err(ClientError::Cancelled)) && *stage.borrow() == Stage::Following {
                 say(&python::abandoned_text(&worker));
             }
@@ -372,7 +386,10 @@ impl Submit<'_> {
     ) -> Result<PathBuf, Unfinished> {
         let Self { config, job_ref, spec, job, wait, submitting } = self;
         let worker = &job_ref.worker;
-        let mut display = Display::new(worker);
+        let mut display = Display::new(worker, Detail::of_job(&config.client));
+        if display.draws_job() {
+            display.introduce(&spec.name, room.facts(worker).await.as_ref());
+        }
         let record = Record::new(config, job_ref, job);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
         let submission = Submission::new(job_ref, spec, job, &mut display, progress);

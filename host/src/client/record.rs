@@ -49,6 +49,9 @@ pub struct Record {
     /// The package of the submission.
     #[serde(default)]
     package: Option<BlobHash>,
+    /// The command that submits the same job again, without credentials.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
     /// The job's state when it was last seen from here.
     #[serde(default)]
     pub last_seen: LastSeen,
@@ -161,6 +164,11 @@ impl Progress {
         Self { kept, saved: Instant::now(), route: None, _submitting: None }
     }
 
+    /// Keeps no record, for who only looks at a job.
+    pub(crate) fn nowhere() -> Self {
+        Self { kept: None, saved: Instant::now(), route: None, _submitting: None }
+    }
+
     /// The record, if the job was submitted from here.
     pub(crate) fn record(&self) -> Option<&Record> {
         self.kept.as_ref().map(|(_, record)| record)
@@ -237,6 +245,7 @@ impl Record {
             submitted_s: now_s(),
             output: absolute(output),
             package: Some(job.package.digest()),
+            command: job.command.clone(),
             last_seen: LastSeen { at_s: now_s(), ..LastSeen::default() },
         }
     }

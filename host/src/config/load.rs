@@ -53,6 +53,7 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
         client: ClientConfig {
             python_worker: overrides.python_worker || file.client.python_worker,
             wait: overrides.wait.or(file.client.wait.0),
+            whole_log: overrides.whole_log,
             notify: overrides.notify || file.client.notify,
             ..client(sources, file.client, overrides.bwlimit, overrides.path_map, &base)
         },
@@ -103,6 +104,7 @@ fn client(
         max_result_bytes: file.max_result.0,
         reconnect_for: file.reconnect_for.0,
         wait: None,
+        whole_log: false,
         notify: file.notify,
         on_end: file.on_end.map(|command| program(sources, base, command.0)),
         python_silence: PythonSilence {

@@ -173,6 +173,8 @@ pub struct ClientConfig {
     pub reconnect_for: Duration,
     /// Whether jobs wait for a slot where none is free, and how long.
     pub wait: Option<Wait>,
+    /// Whether to show the trainer's own output instead of what matters of it.
+    pub whole_log: bool,
     /// Whether to show a notification on the desktop when a job has ended.
     pub notify: bool,
     /// The command that runs then: a program and its first arguments.
@@ -234,6 +236,8 @@ pub struct Overrides {
     pub maintenance: bool,
     /// `--bwlimit` of a client, in bytes per second.
     pub bwlimit: Option<u64>,
+    /// `--log` of a client.
+    pub whole_log: bool,
     /// `--notify` of a client.
     pub notify: bool,
     /// `--python-worker` of a client.

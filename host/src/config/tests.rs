@@ -149,6 +149,7 @@ fn options_over_environment_over_file() {
         maintenance: true,
         bwlimit: Some(7),
         path_map: PathMapping::new("C:/data", "/option").into_iter().collect(),
+        whole_log: true,
         notify: true,
         python_worker: true,
         wait: Some(Wait::For(Duration::from_secs(7_200))),

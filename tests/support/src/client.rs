@@ -167,7 +167,7 @@ impl TestClient {
         &self.home
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let binary = Site::binary(&self.home, Path::new("/nonexistent"));
         let mut command = match self.on_terminal {
             false => binary,
@@ -182,7 +182,7 @@ impl TestClient {
         let words = if self.arguments.first().is_some_and(|first| first == "room") { 2 } else { 1 };
         command.args(self.arguments.iter().take(words));
         // These open no connection.
-        let offline = ["--help", "estimates", "jobs", "rooms", "run-job"];
+        let offline = ["--help", "estimates", "jobs", "report", "rooms", "run-job"];
         let connects =
             self.arguments.first().is_some_and(|first| !offline.iter().any(|word| first == word));
         if connects && !self.given_ice_servers {

@@ -5,7 +5,7 @@ use super::job::{Choice, JobNews};
 use super::pairing::Paired;
 use super::room::RoomNews;
 use super::store::KnownRoom;
-use crate::chart::Scale;
+use sleap_rtc_protocol::chart::Scale;
 use sleap_rtc_protocol::ids::{JobId, RoomId};
 use std::cell::RefCell;
 use web_sys::File;

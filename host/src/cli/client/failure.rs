@@ -37,7 +37,9 @@ impl From<ClientError> for Failure {
             | ClientError::Output { .. }
             | ClientError::Unplaced { .. } => Exit::Transfer,
             ClientError::Cancelled => Exit::Cancelled,
-            ClientError::TemporaryFile(_) | ClientError::Panicked(_) => Exit::Unexpected,
+            ClientError::TemporaryFile(_) | ClientError::Terminal(_) | ClientError::Panicked(_) => {
+                Exit::Unexpected
+            }
         };
         let hint = match &error {
             ClientError::Signaling(error) => error.advice(),

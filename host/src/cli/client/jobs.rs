@@ -4,15 +4,18 @@ use super::common::CommonArgs;
 use super::exit::{Exit, ExitWith, Failure};
 use super::limit::LimitArgs;
 use super::local::{self, LocalArgs};
+use super::log::WholeLogArgs;
 use super::notify::NotifyArgs;
-use super::{interrupt, print};
+use super::print;
 use crate::client::existing_job;
+use crate::client::interrupt::Interrupts;
 use crate::client::line::standing;
 use crate::client::record::{self, LastSeen, Record, SeenState};
 use crate::client::{Action, ClientError, Output, UnknownJob};
 use crate::config::{Config, Overrides};
 use crate::dates::ago;
 use sleap_rtc_base::clock::now_s;
+use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobOutcome, JobType};
 use sleap_rtc_trust::session::JobString;
 use std::path::PathBuf;
@@ -55,6 +58,8 @@ pub struct AfterArgs {
 pub struct AttachArgs {
     #[command(flatten)]
     after: AfterArgs,
+    #[command(flatten)]
+    log: WholeLogArgs,
     #[command(flatten)]
     notify: NotifyArgs,
     #[command(flatten)]
@@ -124,6 +129,13 @@ enum Wanted {
 
 type Checked = Result<(JobOptions, Overrides), Failure>;
 
+impl JobOptions {
+    /// Attaches to `job`, which has a record here.
+    pub(crate) fn attach(job: &JobId) -> Self {
+        Self { job: job.to_string(), wanted: Wanted::Attach { output: None, after: 0 } }
+    }
+}
+
 impl JobArgs {
     fn with(self, wanted: Wanted) -> Checked {
         Ok((JobOptions { job: self.job, wanted }, self.common.check()?))
@@ -153,7 +165,7 @@ impl AttachArgs {
     pub(crate) fn check(self) -> Checked {
         let ResultArgs { output, limit, job } = self.result;
         let (options, overrides) = job.with(Wanted::Attach { output, after: self.after.after })?;
-        Ok((options, self.notify.over(limit.over(overrides))))
+        Ok((options, self.log.over(self.notify.over(limit.over(overrides)))))
     }
 }
 
@@ -233,7 +245,11 @@ fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
 }
 
 /// Runs a command for an existing job.
-pub(crate) async fn run(options: JobOptions, mut config: Config) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    options: JobOptions,
+    mut config: Config,
+    interrupts: Interrupts,
+) -> Result<Exit, Failure> {
     if let Wanted::FetchHere(output) = options.wanted {
         return local::fetch(&options.job, output, &config);
     }
@@ -264,7 +280,6 @@ pub(crate) async fn run(options: JobOptions, mut config: Config) -> Result<Exit,
         Action::Cancel => Some("the job is cancelled"),
         _ => None,
     };
-    let interrupts = interrupt::while_following_a_job()?;
     if let Some(place) = existing_job::run(&config, &job_ref, action, interrupts).await? {
         let place = std::path::absolute(&place).unwrap_or(place);
         print::line(&format!("Done: the result is in {}", place.display()))

@@ -17,7 +17,7 @@ use crate::client::{
 use crate::config::{Config, Wait};
 use sleap_rtc_protocol::job::{JobType, Requirements};
 use sleap_rtc_transfer::Package;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -65,7 +65,11 @@ pub(crate) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
     let package = progress.show_during(blocking(open)).await?;
     let files = Files { package, shared, skips_inference: !options.inference };
     let name = name_of(&options.package);
-    submit(options.connect, config, files, JobType::Training, name, output).await
+    let skipped = (!options.inference).then_some("--no-inference");
+    let mut command =
+        again("client-train", &[("--pkg-path", std::slice::from_ref(&options.package))]);
+    command.extend(skipped.map(str::to_owned));
+    submit(options.connect, config, (files, command), JobType::Training, name, output).await
 }
 
 /// Submits a tracking.
@@ -74,6 +78,12 @@ pub(crate) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
     let name = name_of(&options.data);
     let connect = options.connect.clone();
     let client = config.client.clone();
+    let data = std::slice::from_ref(&options.data);
+    let output_path = std::slice::from_ref(&options.output);
+    let paths =
+        [("--data-path", data), ("--model-paths", options.models.as_slice()), ("-o", output_path)];
+    let mut command = again("client-track", &paths);
+    command.extend(options.settings.words());
     let package = TrackingPackage {
         data: options.data,
         models: options.models,
@@ -95,7 +105,7 @@ pub(crate) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
         None => None,
     };
     let files = Files { package, shared, skips_inference: false };
-    submit(connect, config, files, JobType::Inference, name, output).await
+    submit(connect, config, (files, command), JobType::Inference, name, output).await
 }
 
 /// The files that the job's worker reads.
@@ -116,7 +126,7 @@ fn video_search(config: &Config, join: &Join) -> VideoSearch {
 async fn submit(
     connect: ConnectOptions,
     config: Config,
-    files: Files,
+    (files, command): (Files, Vec<String>),
     job_type: JobType,
     name: String,
     output: Output,
@@ -135,7 +145,7 @@ async fn submit(
     let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
     let wait = config.client.wait.filter(|wait| *wait != Wait::For(Duration::ZERO));
     let submit = SubmitOptions { join: connect.join, viewer: connect.gui, wait };
-    let job = Job { package, shared, skips_inference, name, description, output };
+    let job = Job { package, shared, skips_inference, name, description, output, command };
     let place = match client::run(&config, submit, job, interrupts).await {
         Ok(place) => place,
         Err(error @ ClientError::Refused(JobRefused::Busy(_) | JobRefused::ByAll(_)))
@@ -160,6 +170,18 @@ async fn submit(
     // The job has succeeded even if nobody reads this line.
     let _ = print::line(&format!("Done: the {what} {}", place.display()));
     Ok(Exit::Success)
+}
+
+/// The beginning of a command that submits the same files again.
+fn again(command: &str, paths: &[(&str, &[PathBuf])]) -> Vec<String> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let shown = |path: &PathBuf| absolute(path).display().to_string();
+    let mut words = ["sleap-rtc", command, "--auto-select"].map(str::to_owned).to_vec();
+    for (option, paths) in paths {
+        words.push((*option).to_owned());
+        words.extend(paths.iter().map(shown));
+    }
+    words
 }
 
 fn name_of(path: &Path) -> String {

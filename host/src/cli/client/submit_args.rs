@@ -5,6 +5,7 @@ use super::connect::{ConnectArgs, ConnectOptions};
 use super::environment::Environment;
 use super::exit::Failure;
 use super::limit::LimitArgs;
+use super::log::WholeLogArgs;
 use super::notify::NotifyArgs;
 use super::paths::PathArgs;
 use crate::config::{Overrides, Wait, units};
@@ -19,6 +20,8 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = units::duration)]
     #[arg(help_heading = "Connection")]
     wait: Option<Option<Duration>>,
+    #[command(flatten)]
+    log: WholeLogArgs,
     #[command(flatten)]
     notify: NotifyArgs,
     #[command(flatten)]
@@ -38,6 +41,7 @@ impl SubmitArgs {
         let common = self.common.check()?.or_server(connect.server.clone());
         let wait = self.wait.map(|limit| limit.map_or(Wait::UntilItStarts, Wait::For));
         let common = Overrides { python_worker: connect.python_worker, wait, ..common };
-        Ok((connect, self.notify.over(self.paths.over(self.limit.over(common)))))
+        let overrides = self.paths.over(self.limit.over(common));
+        Ok((connect, self.log.over(self.notify.over(overrides))))
     }
 }

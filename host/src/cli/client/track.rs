@@ -145,6 +145,20 @@ impl TrackSettings {
     }
 }
 
+impl TrackSettings {
+    /// The options as this program has them.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let frames = self.frames.as_ref().map(|frames| ["--frames".into(), frames.to_string()]);
+        let video = self.video_index.map(|index| ["--video-index".into(), index.to_string()]);
+        let own = |word: String| match word.starts_with("--") {
+            true => word.replace('_', "-"),
+            false => word,
+        };
+        let others = self.arguments().into_iter().map(own);
+        frames.into_iter().chain(video).flatten().chain(others).collect()
+    }
+}
+
 impl TrackArgs {
     pub(crate) fn check(
         self,

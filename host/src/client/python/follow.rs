@@ -7,11 +7,13 @@ use crate::client::output::Output;
 use crate::client::partial_download::PartialDownload;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
+use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_net::python::{IncomingFile, IncomingFileError, PythonMessage};
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
 use sleap_rtc_protocol::meter::Direction;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::python::{ClientText, FileMeta, WorkerText};
+use sleap_rtc_protocol::timing::JobTimer;
 use sleap_rtc_transfer::{self as transfer, Limits, Progress};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +39,9 @@ pub(crate) struct Follower<'f, 's> {
     download: Option<IncomingFile>,
     result: Option<PathBuf>,
     is_done: bool,
+    /// How far the job is.
+    timer: JobTimer,
+    shown_events: u64,
 }
 
 impl<'f, 's> Follower<'f, 's> {
@@ -52,6 +57,8 @@ impl<'f, 's> Follower<'f, 's> {
             download: None,
             result: None,
             is_done: false,
+            timer: JobTimer::default(),
+            shown_events: 0,
         })
     }
 
@@ -128,7 +135,7 @@ impl<'f, 's> Follower<'f, 's> {
 
     async fn on_text(&mut self, text: WorkerText) -> Result<(), ClientError> {
         if self.is_running && !has_meaning_in_a_run(&text) {
-            self.session.display.log(&text.encode());
+            self.log(text.encode());
             return Ok(());
         }
         match text {
@@ -157,11 +164,9 @@ impl<'f, 's> Follower<'f, 's> {
             WorkerText::JobComplete(..) | WorkerText::InferenceJobsDone => self.is_done = true,
             WorkerText::FileMeta(meta) => self.download = Some(self.begin(&meta).await?),
             WorkerText::EndOfFile => self.end_file().await?,
-            WorkerText::Log(text) => self.session.display.log(&text),
-            WorkerText::TrackLog(line) => {
-                self.session.display.log(&format!("{}\n", line.trim_end()));
-            }
-            WorkerText::ProgressReport(message) => self.show(&JobEvent::Progress { message }),
+            WorkerText::Log(text) => self.log(text),
+            WorkerText::TrackLog(line) => self.log(format!("{}\n", line.trim_end())),
+            WorkerText::ProgressReport(message) => self.show(JobEvent::Progress { message }),
             WorkerText::TrainingJobsDone if !self.has_run && self.outcome.is_success() => {
                 return Err(self.broke(Misbehavior::NothingRun));
             }
@@ -175,22 +180,30 @@ impl<'f, 's> Follower<'f, 's> {
         Ok(())
     }
 
-    fn show(&self, event: &JobEvent) {
+    fn log(&mut self, text: String) {
+        self.show(JobEvent::Log { text });
+    }
+
+    /// Shows what would be an event of a job on one of our own workers.
+    fn show(&mut self, event: JobEvent) {
         if let Some(viewer) = &self.session.viewer {
-            viewer.show(event);
+            viewer.show(&event);
         }
+        let seq = self.shown_events.saturating_add(1);
+        let numbered = NumberedEvent { seq, at_ms: now_ms(), event };
+        self.shown_events = seq;
+        self.timer.see(&numbered);
+        self.session.display.see(numbered, self.timer.progress());
     }
 
     fn run_started(&mut self, name: String) {
         (self.is_running, self.has_run) = (true, true);
-        self.session.display.run_started(&name, 1, 1);
-        self.show(&JobEvent::RunStarted { name });
+        self.show(JobEvent::RunStarted { name });
     }
 
     fn run_ended(&mut self, name: String, outcome: JobOutcome) {
         self.is_running = false;
-        self.session.display.run_ended(&name, &outcome);
-        self.show(&JobEvent::RunEnded { name, outcome: outcome.clone() });
+        self.show(JobEvent::RunEnded { name, outcome: outcome.clone() });
         if self.outcome.is_success() {
             self.outcome = outcome;
         }

@@ -30,7 +30,7 @@ use sleap_rtc_net::dialect::{ClientEnd, DialectError};
 use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobSpec, NumberedEvent, RefusalCode};
+use sleap_rtc_protocol::job::{JobOutcome, JobSpec, NumberedEvent, RefusalCode};
 use sleap_rtc_protocol::meter::Direction;
 use sleap_rtc_transfer::{self as transfer, Limits, Pace, TransferError};
 use sleap_rtc_trust::handshake::Transcript;
@@ -66,8 +66,6 @@ pub(crate) struct Submission<'a> {
     display: &'a mut Display,
     viewer: Option<Viewer>,
     cursor: EventCursor,
-    /// The names of the trainer runs, once the worker has reported them.
-    runs: Vec<String>,
     outlook: JobOutlook,
     /// Whether the viewer's stop button was pressed and the worker does not know it yet.
     stop_wanted: bool,
@@ -129,7 +127,6 @@ impl<'a> Submission<'a> {
             display,
             viewer: None,
             cursor: EventCursor::new(after),
-            runs: Vec::new(),
             outlook: JobOutlook::default(),
             stop_wanted: false,
             partial: None,
@@ -386,7 +383,7 @@ impl<'a> Submission<'a> {
             Ok(Arrival::New(numbered)) => {
                 self.outlook.see(&numbered, self.display);
                 self.progress.event(&numbered, self.outlook.progress());
-                self.show(numbered.event);
+                self.show(numbered);
                 Ok(())
             }
             Ok(Arrival::Repeated) => Ok(()),
@@ -397,20 +394,11 @@ impl<'a> Submission<'a> {
         }
     }
 
-    fn show(&mut self, event: JobEvent) {
+    fn show(&mut self, numbered: NumberedEvent) {
         if let Some(viewer) = &self.viewer {
-            viewer.show(&event);
+            viewer.show(&numbered.event);
         }
-        match event {
-            JobEvent::Staged { runs } => self.runs = runs,
-            JobEvent::RunStarted { name } => {
-                let number = self.runs.iter().position(|run| *run == name).map_or(1, |at| at + 1);
-                self.display.run_started(&name, number, self.runs.len());
-            }
-            JobEvent::Log { text } => self.display.log(&text),
-            JobEvent::RunEnded { name, outcome } => self.display.run_ended(&name, &outcome),
-            JobEvent::Finished { .. } | JobEvent::Progress { .. } | JobEvent::Unknown => {}
-        }
+        self.display.see(numbered, self.outlook.progress());
     }
 
     async fn send(

@@ -45,7 +45,7 @@ impl JobOutlook {
         let progress = self.timer.progress();
         if is_epoch && is_new && is_due && progress.left.is_some() {
             self.told_ms = numbered.at_ms;
-            display.aside(&format!("--- {progress}"));
+            display.beside_log(&format!("--- {progress}"));
         }
     }
 
@@ -56,10 +56,12 @@ impl JobOutlook {
 }
 
 impl Submission<'_> {
-    /// The end of the job, if this client has followed it to its end. `result` is where its result is.
-    pub(crate) fn end(&self, result: Option<&Path>) -> Option<JobEnd> {
+    /// The end of the job, if this client has followed it to its end, which it sums up. `result` is where
+    /// its result is.
+    pub(crate) fn end(&mut self, result: Option<&Path>) -> Option<JobEnd> {
         let Action::Attach { .. } = self.action else { return None };
         let outcome = self.cursor.outcome()?.clone();
+        self.display.sum_up(result);
         let record = self.progress.record();
         let id = self.job_ref.job.to_string();
         let (name, job_type, user) = match (self.opening, record) {

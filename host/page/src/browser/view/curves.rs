@@ -3,9 +3,9 @@
 use crate::browser::dom::{Element, el, svg};
 use crate::browser::message::{Msg, send};
 use crate::browser::model::{JobState, Model};
-use crate::chart::{Frame, HEIGHT, Scale, WIDTH, short};
-use crate::course::{Epoch, RunCourse};
 use crate::words;
+use sleap_rtc_protocol::chart::{Frame, HEIGHT, Scale, WIDTH, short};
+use sleap_rtc_protocol::course::{Epoch, RunCourse};
 use sleap_rtc_protocol::meter::time;
 use wasm_bindgen::JsCast;
 use web_sys::{Element as Node, Event, PointerEvent};

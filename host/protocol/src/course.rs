@@ -1,10 +1,10 @@
 //! What a job's events say so far: its runs, their losses, and the trainer's log.
 
+use crate::job::{JobEvent, JobOutcome};
+use crate::log_text::LogText;
+use crate::progress::JobProgress;
+use crate::text::Printable;
 use serde_json::Value;
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
-use sleap_rtc_protocol::log_text::LogText;
-use sleap_rtc_protocol::progress::JobProgress;
-use sleap_rtc_protocol::text::Printable;
 use std::collections::VecDeque;
 
 /// The lines of the log that are kept.
@@ -15,6 +15,8 @@ const MAX_LINE_CHARS: usize = 2_000;
 const MAX_RUNS: usize = 64;
 const MAX_EPOCHS: usize = 20_000;
 const MAX_NAME_CHARS: usize = 80;
+/// What precedes the path of a model's folder in the trainer's log.
+const FOLDER: &str = "Setting up model ckpt dir: `";
 
 /// An epoch of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +42,10 @@ pub struct RunCourse {
     pub epochs: Vec<Epoch>,
     /// How it ended, if it has.
     pub outcome: Option<JobOutcome>,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_ms: Option<u64>,
+    /// The name of the folder of its model, if the trainer has named it.
+    pub folder: Option<Printable>,
 }
 
 /// A job, as far as its events tell.
@@ -56,6 +62,17 @@ pub struct Course {
 }
 
 impl RunCourse {
+    /// A run that has just started, `started_ms` milliseconds after 1970 began.
+    pub fn new(name: Printable, started_ms: u64) -> Self {
+        let (epochs, outcome, ended_ms, folder) = (Vec::new(), None, None, None);
+        Self { name, started_ms, epochs, outcome, ended_ms, folder }
+    }
+
+    /// How long it took, in seconds, if it has ended.
+    pub fn took_s(&self) -> Option<f64> {
+        Some(self.ended_ms?.saturating_sub(self.started_ms) as f64 / 1e3)
+    }
+
     /// How long an epoch takes, in seconds, as the last ones did.
     pub fn epoch_s(&self) -> Option<f64> {
         let last = self.epochs.last()?;
@@ -69,7 +86,11 @@ impl RunCourse {
 
     /// The epoch with the smallest validation loss, or loss where there is none.
     pub fn best(&self) -> Option<&Epoch> {
-        let value = |epoch: &Epoch| epoch.validation.or(epoch.loss).filter(|loss| loss.is_finite());
+        let is_validated = self.epochs.iter().any(|epoch| epoch.validation.is_some());
+        let value = |epoch: &Epoch| {
+            let value = if is_validated { epoch.validation } else { epoch.loss };
+            value.filter(|loss| loss.is_finite())
+        };
         let known = self.epochs.iter().filter(|epoch| value(epoch).is_some());
         known.min_by(|one, other| {
             let (one, other) = (value(one), value(other));
@@ -85,12 +106,11 @@ impl Course {
         match event {
             JobEvent::RunStarted { name } if self.runs.len() < MAX_RUNS => {
                 let name = Printable::line(&name, MAX_NAME_CHARS);
-                let (epochs, outcome) = (Vec::new(), None);
-                self.runs.push(RunCourse { name, started_ms: at_ms, epochs, outcome });
+                self.runs.push(RunCourse::new(name, at_ms));
             }
             JobEvent::RunEnded { outcome, .. } => {
                 if let Some(run) = self.runs.last_mut() {
-                    run.outcome = Some(outcome);
+                    (run.outcome, run.ended_ms) = (Some(outcome), Some(at_ms));
                 }
             }
             JobEvent::Progress { message } => self.note(&message, at_ms),
@@ -125,6 +145,11 @@ impl Course {
 
     fn add_log(&mut self, text: &str) {
         for line in self.log.push(text).lines() {
+            if let (Some(run), Some((_, path))) = (self.runs.last_mut(), line.split_once(FOLDER)) {
+                let path = path.split('`').next().unwrap_or_default();
+                let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
+                run.folder = Some(Printable::line(name, MAX_NAME_CHARS));
+            }
             if self.lines.len() == MAX_LINES {
                 self.lines.pop_front();
             }
@@ -168,11 +193,14 @@ mod tests {
         let mut course = Course::default();
         let log = |text: &str| JobEvent::Log { text: text.to_owned() };
         course.take(log("\r 10 %\r 100 %\n<script>\x1b[2J\u{202e}\n"), 0);
+        course.take(JobEvent::RunStarted { name: "centroid".into() }, 0);
+        course.take(log("12:00 | Setting up model ckpt dir: `models/centroid-1`...\n"), 0);
+        assert_eq!(course.runs[0].folder, Some(Printable::line("centroid-1", 20)));
         course.take(log(&"x".repeat(1 << 20)), 0);
         course.take(log("\n"), 0);
         let lines: Vec<_> = course.lines().map(|line| line.as_str().to_owned()).collect();
         assert_eq!(lines[..2], [" 100 %", "<script>"]);
-        assert_eq!(lines[2].chars().count(), MAX_LINE_CHARS);
+        assert_eq!(lines[3].chars().count(), MAX_LINE_CHARS);
         for _ in 0..3 {
             course.take(log(&"line\n".repeat(MAX_LINES)), 0);
         }
