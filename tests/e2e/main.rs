@@ -68,4 +68,5 @@ mod train;
 mod trainers;
 mod videos;
 mod ways;
+mod windows;
 mod wrong_types;

@@ -23,6 +23,7 @@ mod process;
 mod python_peer;
 mod server;
 mod site;
+mod windows;
 mod worker;
 
 pub use browser::Browser;
@@ -39,6 +40,7 @@ pub use python_peer::{Aiortc, python_laptop, python_peer, python_program};
 pub use python_peer::{python_worker, stand_in_with_hdf5};
 pub use server::TestServer;
 pub use site::Site;
+pub use windows::Windows;
 pub use worker::{Credentials, TestWorker, WorkerSetup};
 
 use std::{
