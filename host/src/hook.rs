@@ -3,7 +3,7 @@
 //! What is known of the job reaches the command in variables of its environment and in no other way: texts that
 //! others chose are never part of a command line, so no shell reads them unless the command itself does that.
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use sleap_rtc_base::os::ProcessGroup;
 use sleap_rtc_protocol::job::{JobOutcome, JobType};
 use sleap_rtc_protocol::text::{Printable, duration};
 use std::path::PathBuf;
@@ -102,7 +102,7 @@ impl JobEnd {
         let Some((program, arguments)) = command.split_first() else { return Ok(()) };
         let mut starting = Command::new(program);
         starting.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        starting.process_group(0).kill_on_drop(true);
+        ProcessGroup::begin(starting.kill_on_drop(true));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(PREFIX) {
                 starting.env_remove(name);
@@ -114,10 +114,10 @@ impl JobEnd {
             Ok(child) => child,
             Err(source) => return Err(HookError::Start { program, source }),
         };
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let group = ProcessGroup::of(&child);
         let ended = tokio::time::timeout(limit, end_of(&mut child)).await;
         // Whatever it has started ends with it.
-        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+        group.kill();
         match ended {
             Err(_) => Err(HookError::Slow { program }),
             Ok(Err(source)) => Err(HookError::Start { program, source }),

@@ -27,6 +27,11 @@
 //! Dependencies point one way. `base` and `protocol` depend on no other crate of this program.
 //! `worker` and `client` combine the crates, and `cli` calls them.
 
+#[cfg(all(feature = "worker", not(unix)))]
+compile_error!(
+    "a worker needs Unix: build with --no-default-features --features client,signaling,page"
+);
+
 #[cfg(feature = "peer")]
 mod blocking;
 pub mod cli;

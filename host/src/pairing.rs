@@ -93,6 +93,6 @@ pub(crate) fn device_name(user: Option<&str>) -> DeviceName {
 
 /// The name of this machine, up to its first dot.
 pub(crate) fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = sleap_rtc_base::os::host_name();
     name.split('.').next().unwrap_or_default().to_owned()
 }

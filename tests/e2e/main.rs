@@ -70,4 +70,5 @@ mod train;
 mod trainers;
 mod videos;
 mod ways;
+mod windows;
 mod wrong_types;

@@ -1,8 +1,11 @@
-//! Checks builds with single features, and builds for browsers.
+//! Checks builds with single features, for browsers, and for the systems of laptops.
 
-use crate::programs::{call, cargo};
+use crate::prerequisites::rust_target;
+use crate::programs::{call, cargo, target};
 use crate::step::Steps;
 use anyhow::{Context, Result, ensure};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 /// A program with a single feature.
 struct Build {
@@ -36,6 +39,17 @@ const IN_BROWSERS: [&str; 8] = [
     "requirements",
 ];
 
+/// Where clients run besides Linux.
+const LAPTOPS: [(&str, &str); 2] =
+    [("x86_64-pc-windows-gnu", "Windows"), ("aarch64-apple-darwin", "macOS")];
+
+/// Everything but the worker, which runs on Unix only. The server's page is the same on every system.
+pub const ON_LAPTOPS: &str = "client,signaling";
+
+/// In place of a C compiler and of `ar`: makes empty files where they would make objects and libraries.
+const NO_COMPILER: &str = "#!/bin/sh\nwhile [ $# -gt 0 ]; do\n    case $1 in\n    \
+                           -o) shift; : > \"$1\" ;;\n    *.a) : > \"$1\" ;;\n    esac\n    shift\ndone\n";
+
 /// Checks that each builds, without the crates that it does not need.
 pub fn check(steps: &mut Steps) {
     for build in &BUILDS {
@@ -43,6 +57,9 @@ pub fn check(steps: &mut Steps) {
         steps.check(&name, || build.check());
     }
     steps.check("crates for browsers", in_browsers);
+    for (triple, system) in LAPTOPS {
+        steps.check(&format!("the client for {system}"), || on_laptops(triple, system));
+    }
 }
 
 impl Build {
@@ -87,4 +104,19 @@ fn in_browsers() -> Result<()> {
     let packages = IN_BROWSERS.iter().flat_map(|name| ["--package", name]);
     let target = ["--target", "wasm32-unknown-unknown", "--no-default-features"];
     call(cargo(&["check", "--quiet"]).args(target).args(packages))
+}
+
+/// Only Rust code is checked, so this needs no compiler of C for that system, and none of its libraries.
+fn on_laptops(triple: &str, system: &str) -> Result<()> {
+    rust_target(triple, &format!("client on {system}"))?;
+    let compiler = target().join("no-compiler");
+    fs::write(&compiler, NO_COMPILER)?;
+    fs::set_permissions(&compiler, Permissions::from_mode(0o755))?;
+    let mut check = cargo(&["clippy", "--quiet", "--package", "sleap-rtc", "--bin", "sleap-rtc"]);
+    check.args(["--no-default-features", "--features", ON_LAPTOPS, "--target", triple]);
+    for tool in ["CC", "CXX", "AR"] {
+        check.env(format!("{tool}_{}", triple.replace('-', "_")), &compiler);
+    }
+    // Nothing is read there.
+    call(check.env("SDKROOT", "/").args(["--", "-D", "warnings"]))
 }

@@ -17,6 +17,7 @@ mod step;
 mod torture;
 mod trainers;
 mod wheel;
+mod windows;
 
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ cargo xtask test [--no-real]
     Everything that CI runs: formatting, lints, every test, then the demo with real sleap-nn, and
     stop and cancel with it (--no-real leaves those out).
 cargo xtask lint
-    Formatting, lints and the structure of the code.
+    Formatting, lints and the structure of the code, also of the client for Windows and macOS.
 cargo xtask structure
     The structure of the code alone: circles of modules, long files and functions, and type names
     that occur twice in a crate.
@@ -45,6 +46,8 @@ cargo xtask wheel [--try]
     A wheel and an archive for Linux in target/dist, which need glibc 2.28 and nothing else. --try
     installs the wheel into an empty environment, trains once with the stand-in trainer, and says how
     long that took.
+cargo xtask windows
+    Builds everything but the worker for Windows, and runs the tests of the Windows client with Wine.
 cargo xtask man [DIR]
     Writes the manual pages, by default into target/man.
 cargo xtask python-peers
@@ -102,6 +105,7 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "demo" => demo::run(&options),
         "test" => check::test(&options),
         "lint" => check::lint(),
+        "windows" => windows::run(),
         "structure" => check::structure().map(|()| ExitCode::SUCCESS),
         "python-peers" => {
             prerequisites::python()?;

@@ -138,9 +138,25 @@ const TERMINAL: &[Need] = &[Need {
     otherwise: "install tmux",
 }];
 
+/// To build for Windows, and to run that.
+const WINDOWS: &[Need] = &[
+    Need {
+        what: "a C compiler for Windows (`x86_64-w64-mingw32-gcc`)",
+        there: || find("x86_64-w64-mingw32-gcc").is_some(),
+        packages: &["gcc-mingw-w64-x86-64"],
+        otherwise: "install mingw-w64",
+    },
+    Need {
+        what: "Wine for 64 bits",
+        there: || find("wine").is_some() || Path::new("/usr/lib/wine/wine64").is_file(),
+        packages: &["wine64"],
+        otherwise: "install Wine",
+    },
+];
+
 /// For building: compilers, and the target of the policy plugins.
 pub fn build() -> Result<()> {
-    wasm_target()?;
+    rust_target("wasm32-unknown-unknown", "policy plugins and the page")?;
     provide(COMPILERS)
 }
 
@@ -178,16 +194,20 @@ pub fn terminal() -> Result<()> {
     provide(TERMINAL)
 }
 
+/// For the tests of the Windows client.
+pub fn windows() -> Result<()> {
+    provide(WINDOWS)
+}
+
 /// For the programs that `bench transfer` compares with.
 pub fn copiers() -> Result<()> {
     provide(COPIERS)
 }
 
-/// Adds the target with rustup, which needs no special rights.
-fn wasm_target() -> Result<()> {
-    const TARGET: &str = "wasm32-unknown-unknown";
+/// For building `what` for `target`. Adds it with rustup, which needs no special rights.
+pub fn rust_target(target: &str, what: &str) -> Result<()> {
     let rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args(["--print", "target-libdir", "--target", TARGET])
+        .args(["--print", "target-libdir", "--target", target])
         .current_dir(root())
         .output()?;
     let folder = String::from_utf8_lossy(&rustc.stdout).trim().to_owned();
@@ -196,11 +216,10 @@ fn wasm_target() -> Result<()> {
     }
     ensure!(
         find("rustup").is_some(),
-        "the policy plugins and the page are built for {TARGET}, which this Rust toolchain does not have: \
-         install Rust with https://rustup.rs"
+        "this Rust toolchain lacks the target {target}, for the {what}: install Rust with https://rustup.rs"
     );
-    println!("installing the Rust target {TARGET}, for which the policy plugins are built");
-    call(Command::new("rustup").args(["target", "add", TARGET]).current_dir(root()))
+    println!("installing the Rust target {target}, for the {what}");
+    call(Command::new("rustup").args(["target", "add", target]).current_dir(root()))
 }
 
 /// The right to install Debian's packages.

@@ -48,14 +48,14 @@ def main():
     for made in (wheel(options, documents), archive(options, documents)):
         print(f"{made}  {made.stat().st_size / 1e6:.1f} MB")
     sums = [f"{sha256(path)}  {path.name}\n" for path in sorted(options.output.iterdir())
-            if path.suffix in (".whl", ".gz")]
+            if path.suffix in (".whl", ".gz", ".zip")]
     (options.output / "SHA256SUMS").write_text("".join(sums))
 
 
 def wheel(options, documents):
     """The wheel: pip puts `scripts` into `bin`, and `data` below the environment's folder."""
     data, info = f"{NAME}-{options.version}.data", f"{NAME}-{options.version}.dist-info"
-    files = [(f"{data}/scripts/sleap-rtc", options.program.read_bytes(), 0o755)]
+    files = [(f"{data}/scripts/{options.program.name}", options.program.read_bytes(), 0o755)]
     files += [(f"{data}/data/share/{name}", content, 0o644) for name, content in documents]
     readme = options.readme.read_text(encoding="utf-8")
     metadata = METADATA.format(version=options.version, readme=readme)
@@ -63,7 +63,10 @@ def wheel(options, documents):
     files.append((f"{info}/WHEEL", WHEEL.format(tag=options.tag).encode(), 0o644))
     record = "".join(f"{name},sha256={digest(content)},{len(content)}\n" for name, content, _ in files)
     files.append((f"{info}/RECORD", f"{record}{info}/RECORD,,\n".encode(), 0o644))
-    path = options.output / f"{NAME}-{options.version}-py3-none-{options.tag}.whl"
+    return zipped(options.output / f"{NAME}-{options.version}-py3-none-{options.tag}.whl", files)
+
+
+def zipped(path, files):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for name, content, mode in files:
             entry = zipfile.ZipInfo(name, DATE)
@@ -74,15 +77,21 @@ def wheel(options, documents):
 
 
 def archive(options, documents):
-    """The archive: one folder with `bin` and `share`, to unpack below `~/.local` or `/usr/local`."""
+    """The archive: one folder with `bin` and `share`, to unpack below `~/.local` or `/usr/local`.
+
+    For Windows it is a zip.
+    """
     folder = f"sleap-rtc-{options.version}-{options.target}"
-    path = options.output / f"{folder}.tar.gz"
-    files = [("bin/sleap-rtc", options.program.read_bytes(), 0o755)]
+    files = [(f"bin/{options.program.name}", options.program.read_bytes(), 0o755)]
     files += [(f"share/{name}", content, 0o644) for name, content in documents]
     files.append(("share/doc/sleap-rtc/README.md", options.readme.read_bytes(), 0o644))
+    files = [(f"{folder}/{name}", content, mode) for name, content, mode in files]
+    if options.program.suffix == ".exe":
+        return zipped(options.output / f"{folder}.zip", files)
+    path = options.output / f"{folder}.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=9) as packed:
         for name, content, mode in files:
-            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), mode
             packed.addfile(entry, io.BytesIO(content))
     return path

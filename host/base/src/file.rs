@@ -1,8 +1,7 @@
 //! Writes files atomically.
 
-use std::fs::Permissions;
+use crate::os;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
@@ -29,11 +28,11 @@ pub enum Readers {
 /// # std::io::Result::Ok(())
 /// ```
 pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
-    // Created with mode 0600.
+    // Created for its owner alone.
     let mut beside = NamedTempFile::new_in(folder_of(path))?;
     beside.write_all(bytes)?;
     if readers == Readers::Everybody {
-        beside.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        os::let_everybody_read(beside.as_file())?;
     }
     beside.as_file().sync_all()?;
     beside.persist(path)?;
@@ -46,8 +45,10 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_private_file_is_for_its_owner_alone() {

@@ -1,13 +1,8 @@
 //! Creates folders that only their owner can enter, for identities, secrets and private data.
 
-use std::fs::{self, DirBuilder, Permissions};
+use crate::os;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-
-/// The permission bits of everyone except the owner.
-const OTHERS: u32 = 0o077;
-const OWNER_ONLY: u32 = 0o700;
 
 /// Creates `path` and its missing parents for their owner only. Closes an existing folder that others
 /// can enter, and logs that.
@@ -28,29 +23,19 @@ const OWNER_ONLY: u32 = 0o700;
 /// # std::io::Result::Ok(())
 /// ```
 pub fn private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(path)?;
-    let found = path.metadata()?;
-    let user = rustix::process::geteuid();
-    if found.uid() != user.as_raw() && !user.is_root() {
-        let text = "it belongs to another user; choose a folder of your own";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    os::create_private_folders(path)?;
+    if os::close_to_others(path)? {
+        tracing::warn!("{} was open to other users, so its mode is now 0700", path.display());
     }
-    if found.mode() & OTHERS == 0 {
-        return Ok(());
-    }
-    fs::set_permissions(path, Permissions::from_mode(OWNER_ONLY))?;
-    if path.metadata()?.mode() & OTHERS != 0 {
-        let text = "other users can enter it, and this file system does not allow to close it; choose \
-                    a folder on a local disk";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-    }
-    tracing::warn!("{} was open to other users, so its mode is now 0700", path.display());
     Ok(())
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().mode() & 0o777

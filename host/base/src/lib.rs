@@ -15,6 +15,7 @@
 //! | [`local_socket`] | sockets in folders, for other programs of this user |
 //! | [`lock`] | file locks, where the file system has them |
 //! | [`mounts`] | folders in which a worker's jobs may read videos |
+//! | [`os`] | what differs between operating systems |
 //! | [`random`] | identifiers that cannot be guessed |
 //! | [`rate_limit`] | a token bucket |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
@@ -42,6 +43,7 @@ pub mod json_file;
 pub mod local_socket;
 pub mod lock;
 pub mod mounts;
+pub mod os;
 pub mod random;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]

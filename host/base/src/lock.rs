@@ -36,7 +36,7 @@ fn outcome(result: Result<(), TryLockError>, path: &Path) -> io::Result<Locked> 
         Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
         Err(TryLockError::Error(error)) => error,
     };
-    if !is_unsupported(&error) {
+    if !crate::os::has_no_locks(&error) {
         return Err(error);
     }
     WARNED.call_once(|| {
@@ -49,12 +49,6 @@ fn outcome(result: Result<(), TryLockError>, path: &Path) -> io::Result<Locked> 
         );
     });
     Ok(Locked::Unsupported)
-}
-
-/// Whether an error means that there are no locks: ENOLCK, ENOSYS, EOPNOTSUPP, and a number of the
-/// kernel's own that NFS returns.
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(37 | 38 | 95 | 524))
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@
 
 use rand::Rng as _;
 use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::os;
 use sleap_rtc_protocol::text::Printable;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use wasmtime::Engine;
@@ -49,10 +49,8 @@ impl Cache {
     /// Opens the cache in `dir`, and creates it if necessary.
     pub(crate) fn open(dir: &Path) -> Result<Self, CacheError> {
         let failed = |source| CacheError::Io { path: dir.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        let found = dir.symlink_metadata().map_err(failed)?;
-        let own = found.uid() == rustix::process::geteuid().as_raw();
-        if !found.is_dir() || !own || found.mode() & 0o077 != 0 {
+        os::create_private_folders(dir).map_err(failed)?;
+        if !os::is_private_folder(dir).map_err(failed)? {
             return Err(CacheError::Open(dir.to_owned()));
         }
         let key = key(dir).map_err(failed)?;

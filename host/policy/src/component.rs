@@ -54,7 +54,7 @@ struct Runtime {
 static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
     let mut config = Config::new();
     config.epoch_interruption(true);
-    if is_address_space_limited() {
+    if sleap_rtc_base::os::is_address_space_limited() {
         // By default the engine reserves 4 GiB for each memory. That is fastest, but it fails if
         // address space is limited.
         config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
@@ -66,11 +66,6 @@ static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
     let ticker = Ticker::start(engine.clone()).map_err(|error| error.to_string())?;
     Ok(Runtime { engine, linker, ticker })
 });
-
-/// Whether the address space of this process is limited (`ulimit -v`, `h_vmem`).
-fn is_address_space_limited() -> bool {
-    rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
-}
 
 fn runtime() -> Result<&'static Runtime, String> {
     RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))

@@ -7,15 +7,14 @@
 use super::component::Failure;
 use super::questions::Question;
 use parking_lot::Mutex;
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::file::folder_of;
 use sleap_rtc_base::lock;
+use sleap_rtc_base::os::{self, FileId};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -161,20 +160,10 @@ impl RecordFile {
     /// Opens the file for its user alone.
     fn open(&self) -> io::Result<File> {
         let folder = folder_of(&self.path);
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let flags = OFlags::APPEND
-            | OFlags::CREATE
-            | OFlags::WRONLY
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(&self.path, flags, Mode::RUSR | Mode::WUSR)?);
-        let found = file.metadata()?;
-        if !found.is_file() {
+        os::create_private_folders(folder)?;
+        let file = os::append_privately(&self.path)?;
+        if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not an ordinary file"));
-        }
-        if found.mode() & 0o077 != 0 {
-            file.set_permissions(Permissions::from_mode(0o600))?;
         }
         Ok(file)
     }
@@ -185,8 +174,7 @@ impl RecordFile {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             locked => locked.map(drop)?,
         }
-        let (own, present) = (file.metadata()?, self.path.symlink_metadata()?);
-        if (own.dev(), own.ino()) == (present.dev(), present.ino()) {
+        if FileId::of_open(file)? == FileId::at_link(&self.path)? {
             fs::rename(&self.path, older(&self.path))?;
         }
         Ok(true)
@@ -196,7 +184,8 @@ impl RecordFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn lines(path: &Path) -> Vec<String> {
         fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()

@@ -6,7 +6,7 @@ use super::limits::CallLimits;
 use super::lock::Lock;
 use super::options::name;
 use super::{ExtensionPoint, PolicyConfig, PolicyError};
-use rustix::fs::{Mode, OFlags};
+use sleap_rtc_base::os;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -131,8 +131,7 @@ pub(crate) fn configured(point: ExtensionPoint, plugin: &str, dir: &Path) -> Opt
 /// files, because opening or reading a pipe or a device may never end.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let without_waiting = OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, without_waiting, Mode::empty())?);
+    let file = os::without_waiting(File::options().read(true)).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not an ordinary file"));
     }

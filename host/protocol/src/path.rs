@@ -2,6 +2,7 @@
 
 use crate::text::Printable;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 const MAX_PATH_BYTES: usize = 1024;
@@ -63,8 +64,26 @@ impl RelPath {
     /// This path below `folder` on this system.
     pub fn below(&self, folder: &std::path::Path) -> std::path::PathBuf {
         let mut path = folder.to_path_buf();
-        path.extend(self.0.split('/'));
+        self.names_here().for_each(|name| path.push(&*name));
         path
+    }
+
+    /// The names of its parts on this system.
+    pub fn names_here(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.0.split('/').map(|part| if cfg!(windows) { portable(part) } else { part.into() })
+    }
+
+    /// This path with names that every system accepts. Portable ones stay as they are.
+    ///
+    /// ```
+    /// use sleap_rtc_protocol::path::RelPath;
+    ///
+    /// let path = RelPath::new("runs/12:30/aux.ckpt")?;
+    /// assert_eq!(path.portable(), "runs/12%3A30/%61ux.ckpt");
+    /// # Ok::<(), sleap_rtc_protocol::path::PathError>(())
+    /// ```
+    pub fn portable(&self) -> String {
+        self.0.split('/').map(portable).collect::<Vec<_>>().join("/")
     }
 }
 
@@ -82,15 +101,57 @@ fn problem_with(part: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether Windows accepts a file of this name.
+/// What Windows allows in no name. A colon would name a second stream of a file.
+const REFUSED: [char; 7] = [':', '*', '?', '"', '<', '>', '|'];
+/// What it drops silently at the end of a name.
+const DROPPED: [char; 2] = ['.', ' '];
+
+/// Whether Windows accepts a file of this name, and no other name means the same file.
 fn is_portable(part: &str) -> bool {
-    const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
-    let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_lowercase();
-    let numbered = stem.len() == 4
-        && (stem.starts_with("com") || stem.starts_with("lpt"))
-        && stem.ends_with(|c: char| c.is_ascii_digit());
-    let odd = part.contains([':', '*', '?', '"', '<', '>', '|']) || part.ends_with(['.', ' ']);
-    !odd && !numbered && !DEVICES.contains(&stem.as_str())
+    !part.contains(REFUSED) && !part.ends_with(DROPPED) && !is_device(part) && !is_short_form(part)
+}
+
+/// Whether it is a device on Windows, with any ending.
+fn is_device(part: &str) -> bool {
+    const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+    let stem = part.split('.').next().unwrap_or(part).trim_end().to_lowercase();
+    let number = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
+    let is_number = |rest: &str| {
+        let mut chars = rest.chars();
+        chars.next().is_some_and(|c| c.is_ascii_digit() || "¹²³".contains(c))
+            && chars.next().is_none()
+    };
+    number.is_some_and(is_number) || DEVICES.contains(&stem.as_str())
+}
+
+/// Whether Windows may use it as the short form of a longer name: `SLEAP-~1`.
+fn is_short_form(part: &str) -> bool {
+    let stem = part.split('.').next().unwrap_or(part);
+    let parts = stem.rsplit_once('~').filter(|_| stem.len() <= 8);
+    parts
+        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// A name that Windows accepts: what it refuses is written as in URLs.
+fn portable(part: &str) -> Cow<'_, str> {
+    if is_portable(part) {
+        return Cow::Borrowed(part);
+    }
+    let end = part.trim_end_matches(DROPPED).len();
+    let (device, short) = (is_device(part), is_short_form(part));
+    let mut name = String::with_capacity(part.len() + 8);
+    for (at, c) in part.char_indices() {
+        let is_escaped = at >= end
+            || c == '%'
+            || REFUSED.contains(&c)
+            || (device && at == 0)
+            || (short && c == '~');
+        match is_escaped {
+            true => name.push_str(&format!("%{:02X}", u32::from(c))),
+            false => name.push(c),
+        }
+    }
+    Cow::Owned(name)
 }
 
 impl TryFrom<String> for RelPath {
@@ -132,8 +193,33 @@ mod tests {
         for good in ["a", "models/r.n=1/best.ckpt", "ä/ö", "com10", "...a", "a b/c"] {
             assert!(RelPath::new(good).is_ok_and(|path| path.is_portable()), "{good:?}");
         }
-        for unix in ["C:/x", "nul", "NUL.txt", "com1", "x.", "x ", "con .txt", "a?", "a/\"b\""] {
+        for unix in [
+            "a:b", "x:$DATA", "COM¹", "conin$", "SLEAP-~1", "A~12.ckp", "C:/x", "nul", "NUL.txt",
+            "com1", "x.", "x ", "con .txt", "a?", "a/\"b\"",
+        ] {
             assert!(RelPath::new(unix).is_ok_and(|path| !path.is_portable()), "{unix:?}");
+        }
+    }
+
+    #[test]
+    fn what_windows_refuses_is_escaped_and_nothing_else() {
+        for (name, portable) in [
+            ("models/r.n=1/best.ckpt", "models/r.n=1/best.ckpt"),
+            ("50%/a", "50%/a"),
+            ("NUL", "%4EUL"),
+            ("con .txt", "%63on .txt"),
+            ("run/lpt9.log/a", "run/%6Cpt9.log/a"),
+            ("best.", "best%2E"),
+            ("best. . ", "best%2E%20%2E%20"),
+            ("...", "%2E%2E%2E"),
+            ("a.ckpt:hidden:$DATA", "a.ckpt%3Ahidden%3A$DATA"),
+            ("what? 50%", "what%3F 50%25"),
+            ("SLEAP-~1/journal", "SLEAP-%7E1/journal"),
+            ("a long name~1", "a long name~1"),
+        ] {
+            let path = RelPath::new(name).unwrap();
+            assert_eq!(path.portable(), portable);
+            assert!(RelPath::new(portable).unwrap().is_portable(), "{portable}");
         }
     }
 }

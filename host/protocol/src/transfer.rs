@@ -163,12 +163,12 @@ impl Manifest {
                 .checked_add(file.size)
                 .filter(|total| *total <= limit_bytes)
                 .ok_or(ManifestError::TooLarge { limit_bytes })?;
-            if !paths.insert(file.path.as_str().to_lowercase()) {
+            if !paths.insert(file.path.portable().to_lowercase()) {
                 return Err(ManifestError::Duplicate(file.path.clone()));
             }
         }
         for file in files {
-            let path = file.path.as_str().to_lowercase();
+            let path = file.path.portable().to_lowercase();
             let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
             if let Some(folder) = folders.into_iter().find(|folder| paths.contains(*folder)) {
                 return Err(ManifestError::FileAndFolder(folder.to_owned()));
@@ -345,6 +345,9 @@ mod tests {
         let list = |files, limit| Manifest::new(files, Cuts::new(), limit);
         assert!(list(vec![entry("a", 1), entry("A", 1)], 10).is_err());
         assert!(list(vec![entry("a", 1), entry("a/b", 1)], 10).is_err());
+        for (name, on_windows) in [("aux", "%61ux"), ("a.", "A%2E"), ("a:b", "a%3ab")] {
+            assert!(list(vec![entry(name, 1), entry(on_windows, 1)], 10).is_err(), "{name}");
+        }
         assert!(list(vec![entry("a", u64::MAX), entry("b", 1)], u64::MAX).is_err());
         assert!(list(vec![entry("a", 6), entry("b", 6)], 10).is_err());
         assert_eq!(list(vec![entry("a", 6), entry("b/c", 4)], 10).unwrap().total_bytes(), 10);

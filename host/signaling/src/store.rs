@@ -7,6 +7,7 @@
 use crate::identity::Key;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
+use sleap_rtc_base::os::{FileId, for_owner_alone};
 use sleap_rtc_base::random;
 use sleap_rtc_base::sqlite::{OpenError, Schema};
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId, Token};
@@ -84,22 +85,7 @@ pub struct Store {
 struct StateFile {
     path: PathBuf,
     /// `None` for a state in memory.
-    identity: Option<FileIdentity>,
-}
-
-/// The identity of the file, independent of its name.
-#[derive(Debug, PartialEq, Eq)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-}
-
-impl FileIdentity {
-    fn of(path: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let found = std::fs::metadata(path)?;
-        Ok(Self { device: found.dev(), inode: found.ino() })
-    }
+    identity: Option<FileId>,
 }
 
 impl Store {
@@ -110,7 +96,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let create = |source| StoreError::Create { path: path.into(), source };
         create_private(path).map_err(create)?;
-        let identity = FileIdentity::of(path).map_err(create)?;
+        let identity = FileId::at(path).map_err(create)?;
         let store = Self::start(path, SCHEMA.open(path))?;
         let file = StateFile { path: path.into(), identity: Some(identity) };
         Ok(Self { file: Arc::new(file), ..store })
@@ -147,9 +133,7 @@ impl Store {
     /// the file system.
     pub fn is_in_place(&self) -> bool {
         let StateFile { path, identity } = &*self.file;
-        identity
-            .as_ref()
-            .is_none_or(|opened| FileIdentity::of(path).is_ok_and(|now| now == *opened))
+        identity.as_ref().is_none_or(|opened| FileId::at(path).is_ok_and(|now| now == *opened))
     }
 
     async fn call<T: Send + 'static>(
@@ -279,10 +263,7 @@ fn create_private(path: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
     }
     let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    for_owner_alone(options.create(true).append(true)).open(path).map(drop)
 }
 
 fn signing_key(connection: &Connection) -> rusqlite::Result<Key> {

@@ -1,9 +1,7 @@
 //! Hides secrets from the command line that other users see (`ps`, `/proc/PID/cmdline`).
 
-use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 /// Options whose value is a secret.
 const SECRET_OPTIONS: [&[u8]; 5] =
@@ -12,28 +10,11 @@ const SECRET_OPTIONS: [&[u8]; 5] =
 const PAIR: &[u8] = b"pair";
 /// Prefixes of arguments that are secrets themselves.
 const SECRET_STARTS: [&[u8]; 2] = [b"sleap-session:", b"sleap-job:"];
-/// The index of the field in `/proc/self/stat` with the address of the arguments, counted after the
-/// program's name.
-const ARGUMENTS_FIELD: usize = 45;
 
 /// Overwrites the secrets among this process's arguments, which must have been read before. Some
 /// systems do not allow this; the documentation says what to do there.
 pub(crate) fn hide_secrets() -> io::Result<()> {
-    let line = fs::read("/proc/self/cmdline")?;
-    let ranges = secrets(&line);
-    if ranges.is_empty() {
-        return Ok(());
-    }
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' '));
-    let start = fields.and_then(|mut fields| fields.nth(ARGUMENTS_FIELD)?.parse::<u64>().ok());
-    let start = start.ok_or(io::ErrorKind::InvalidData)?;
-    let memory = OpenOptions::new().write(true).open("/proc/self/mem")?;
-    for range in ranges {
-        let stars = vec![b'*'; range.len()];
-        memory.write_all_at(&stars, start + range.start as u64)?;
-    }
-    Ok(())
+    sleap_rtc_base::os::overwrite_arguments(secrets)
 }
 
 /// Whether a secret is among these arguments.

@@ -20,7 +20,9 @@ pub mod exit;
 #[cfg(feature = "client")]
 mod findings;
 mod first_steps;
+#[cfg(unix)]
 mod init;
+#[cfg(any(feature = "signaling", feature = "worker"))]
 mod interrupt;
 #[cfg(feature = "client")]
 mod known_rooms;
@@ -195,6 +197,7 @@ const PROMPT_GRACE: Duration = Duration::from_secs(1);
 
 /// The whole program, from arguments to exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    #[cfg(unix)]
     if init::is_wanted() {
         return init::run(arguments.into_iter())
             .map_or_else(|failure| fail(&failure).into(), ExitCode::from);

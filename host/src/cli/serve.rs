@@ -96,7 +96,7 @@ fn urls(address: SocketAddr) -> Vec<String> {
     if !address.ip().is_unspecified() {
         return vec![format!("ws://{address}")];
     }
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = sleap_rtc_base::os::host_name();
     let hosts = [Some(name), towards_others().map(|ip| ip.to_string())];
     hosts.into_iter().flatten().map(|host| format!("ws://{host}:{}", address.port())).collect()
 }

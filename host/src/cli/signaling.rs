@@ -3,6 +3,7 @@
 use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
 use crate::config::ServerConfig;
+use sleap_rtc_base::os::at_each_hang_up;
 use sleap_rtc_signaling::server::{self, ServerOptions, Tls, TlsFiles};
 use sleap_rtc_signaling::store::Store;
 use std::error::Error;
@@ -161,14 +162,15 @@ pub(crate) async fn run(options: SignalingOptions, config: ServerConfig) -> Resu
         print::line(&line).exit(Exit::Unexpected)?;
     }
     let reloaded = serving.options.tls.clone();
-    interrupt::at_each_hang_up(move || match reloaded.as_ref().map(Tls::reload) {
+    at_each_hang_up(move || match reloaded.as_ref().map(Tls::reload) {
         Some(Ok(())) => tracing::info!("certificate reloaded"),
         Some(Err(error)) => {
             let cause = error.source().map(ToString::to_string);
             tracing::error!(%error, cause, "cannot read the new certificate; the old one stays in use");
         }
         None => tracing::info!("SIGHUP is ignored: there is no certificate to reload"),
-    })?;
+    })
+    .exit(Exit::Unexpected)?;
     serving.run(shutdown).await?;
     Ok(Exit::Success)
 }

@@ -6,6 +6,7 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
 use crate::config::{Config, Overrides};
 use crate::worker::{self, WorkerError, WorkerOptions, WorkerRoom};
+use sleap_rtc_base::os::at_each_hang_up;
 use std::path::PathBuf;
 
 /// The examples under `--help`.
@@ -124,7 +125,8 @@ impl WorkerArgs {
 /// terminal from which their worker was started.
 pub(crate) async fn run(command: WorkerCommand, config: Config) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
-    interrupt::at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))?;
+    at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))
+        .exit(Exit::Unexpected)?;
     match command.meeting_place {
         MeetingPlace::Elsewhere => worker::run(config, command.options, shutdown).await?,
         #[cfg(feature = "signaling")]

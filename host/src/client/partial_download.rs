@@ -1,9 +1,9 @@
 //! The hidden folder beside the output in which a result is received until it is complete.
 
+use sleap_rtc_base::os::{self, LockedFolder, lock_folder};
 use sleap_rtc_protocol::ids::JobId;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +15,7 @@ const STALE: Duration = Duration::from_secs(14 * 24 * 3600);
 #[derive(Debug)]
 pub(crate) struct PartialDownload {
     path: PathBuf,
-    /// The folder itself, locked.
-    _lock: File,
+    _lock: LockedFolder,
     /// Whether a later client of the same job can use its contents.
     keep_on_drop: bool,
 }
@@ -25,14 +24,14 @@ impl PartialDownload {
     /// Creates a new one in `folder`, which is removed on drop.
     pub(crate) fn create(folder: &Path) -> io::Result<Self> {
         let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(folder)?.keep();
-        Ok(Self { _lock: lock(&path)?, path, keep_on_drop: false })
+        Ok(Self { _lock: lock_folder(&path)?, path, keep_on_drop: false })
     }
 
     /// Opens or creates the one for `job` in `folder`, which stays on drop until the result is
     /// published. If another client fetches the same job, each gets a folder of its own.
     pub(crate) fn open(folder: &Path, job: &JobId) -> io::Result<Self> {
         remove_stale(folder);
-        match fs::DirBuilder::new().mode(0o700).create(named(folder, job)) {
+        match os::create_private_folder(&named(folder, job)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
@@ -45,7 +44,7 @@ impl PartialDownload {
     /// Opens the one for `job` in `folder`, if it exists and no other client uses it.
     pub(crate) fn reopen(folder: &Path, job: &JobId) -> Option<Self> {
         let path = named(folder, job);
-        Some(Self { _lock: lock(&path).ok()?, path, keep_on_drop: true })
+        Some(Self { _lock: lock_folder(&path).ok()?, path, keep_on_drop: true })
     }
 
     /// Its path.
@@ -80,18 +79,6 @@ fn named(folder: &Path, job: &JobId) -> PathBuf {
     folder.join(format!("{PREFIX}{job}"))
 }
 
-/// Opens and locks a folder, not following links. Fails if it is in use or was removed meanwhile.
-fn lock(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::DIRECTORY;
-    let folder = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    sleap_rtc_base::lock::exclusive(&folder, path)?;
-    let (locked, there) = (folder.metadata()?, path.symlink_metadata()?);
-    match (locked.dev(), locked.ino()) == (there.dev(), there.ino()) {
-        true => Ok(folder),
-        false => Err(io::ErrorKind::NotFound.into()),
-    }
-}
-
 /// Removes old folders of clients that were killed.
 fn remove_stale(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -100,7 +87,7 @@ fn remove_stale(folder: &Path) {
         let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
         if is_download
             && is_old
-            && let Ok(_lock) = lock(&entry.path())
+            && let Ok(_lock) = lock_folder(&entry.path())
         {
             let (path, keep_on_drop) = (entry.path(), false);
             drop(PartialDownload { path, _lock, keep_on_drop });
@@ -111,6 +98,7 @@ fn remove_stale(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     fn job(name: &str) -> JobId {
         JobId::new(name).unwrap()

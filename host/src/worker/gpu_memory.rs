@@ -52,5 +52,5 @@ impl GpuMemory {
 }
 
 fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    sleap_rtc_base::os::host_name()
 }

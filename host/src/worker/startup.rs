@@ -143,7 +143,7 @@ pub(crate) fn capabilities(
     }
     Capabilities {
         accelerators: pool.accelerators(),
-        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        hostname: sleap_rtc_base::os::host_name(),
         sleap_version: None,
         slots: slots.usable(pool).into_iter().map(u32::from).sum(),
         supported_models: MODELS.map(str::to_owned).to_vec(),

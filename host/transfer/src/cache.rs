@@ -10,13 +10,13 @@
 use super::salvage::{self, AbandonedTransfer};
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OptionalExtension, params};
+use sleap_rtc_base::os::FileExt;
 use sleap_rtc_base::sqlite::{self, Schema};
 use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use super::listing::list_tree;
 use super::storage::{StagingDir, create_parents, failed};
 use super::{TransferError, free_space};
+use sleap_rtc_base::os;
 use sleap_rtc_package::{Listing, Member};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -64,7 +65,7 @@ pub(crate) fn fill(
     for member in source.members() {
         if let Some(target) = large.link(member) {
             let place = create_parents(staging.root(), &member.path)?;
-            std::os::unix::fs::symlink(target, &place).map_err(failed("link", &place))?;
+            os::link_file(target, &place).map_err(failed("link", &place))?;
             continue;
         }
         let mut reader = member.open()?;

@@ -1,10 +1,10 @@
 //! Files on disk that belong to packages.
 
+use sleap_rtc_base::os::{self, FileExt};
 use sleap_rtc_package::{Member, ReadSeek, Source};
 use sleap_rtc_protocol::path::RelPath;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ pub(crate) fn member(
     there: &Metadata,
     folder: Option<&Arc<TempDir>>,
 ) -> Member {
-    let executable = there.permissions().mode() & 0o100 != 0;
+    let executable = os::is_executable(there).unwrap_or(false);
     let source = FileOnDisk { path, _folder: folder.cloned() };
     Member::new(rel, there.len(), executable, Arc::new(source))
 }

@@ -1,6 +1,7 @@
 //! Whether a disk has room, and the errors if it has none.
 
 use super::storage_error::{StorageError, failed};
+use sleap_rtc_base::os;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -58,10 +59,8 @@ impl FreeSpace {
 
     /// The free space on the disk of `folder`.
     pub fn of(folder: &Path) -> Result<Self, StorageError> {
-        let disk = rustix::fs::statvfs(folder)
-            .map_err(|error| failed("ask for the free space of", folder)(error.into()))?;
-        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let total_bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
-        Ok(Self { bytes, total_bytes, has_inodes: disk.f_files == 0 || disk.f_favail > 0 })
+        let disk = os::disk_space(folder).map_err(failed("ask for the free space of", folder))?;
+        let os::DiskSpace { free_bytes: bytes, total_bytes, has_inodes } = disk;
+        Ok(Self { bytes, total_bytes, has_inodes })
     }
 }

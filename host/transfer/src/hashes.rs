@@ -7,12 +7,11 @@
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
+use sleap_rtc_base::os;
 use sleap_rtc_base::sqlite::{self, OpenError, Schema};
 use sleap_rtc_package::pieces::{self, Hashed};
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::fs::{self, Metadata};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -59,26 +58,25 @@ pub(crate) struct FileRange {
     path: PathBuf,
     offset: u64,
     state: String,
-    /// The later of the file's modification and status change times.
-    changed_at: SystemTime,
+    /// The later of the file's modification and status change times. `None` if it is not known.
+    changed_at: Option<SystemTime>,
 }
 
 impl FileRange {
     /// The range at `offset` of the file at `path`, which has this metadata.
     pub(crate) fn new(path: &Path, offset: u64, there: &Metadata) -> Self {
-        let at = |s: i64, ns: i64| {
-            let since = Duration::new(s.try_into().unwrap_or(0), ns.try_into().unwrap_or(0));
-            UNIX_EPOCH + since
+        let modified = there.modified().ok();
+        let changed = os::changed_at(path, there);
+        let since_1970 = |at: Option<SystemTime>| {
+            let since = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
         };
-        let modified = at(there.mtime(), there.mtime_nsec());
-        let changed = at(there.ctime(), there.ctime_nsec());
-        let (inode, size) = (there.ino(), there.size());
-        let (m, c) = ((there.mtime(), there.mtime_nsec()), (there.ctime(), there.ctime_nsec()));
+        let (number, size) = (os::file_number(there), there.len());
         Self {
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             offset,
-            state: format!("{inode} {size} {}.{:09} {}.{:09}", m.0, m.1, c.0, c.1),
-            changed_at: modified.max(changed),
+            state: format!("{number} {size} {} {}", since_1970(modified), since_1970(changed)),
+            changed_at: modified.zip(changed).map(|(modified, changed)| modified.max(changed)),
         }
     }
 }
@@ -123,7 +121,8 @@ impl Hashes {
     /// Whether the file has been unchanged for long enough to store its hash.
     pub(crate) fn is_settled(&self, range: &FileRange) -> bool {
         let settled = self.inner.as_ref().map_or(Duration::MAX, |inner| inner.settled);
-        SystemTime::now().duration_since(range.changed_at).is_ok_and(|age| age >= settled)
+        let age = range.changed_at.and_then(|at| SystemTime::now().duration_since(at).ok());
+        age.is_some_and(|age| age >= settled)
     }
 
     /// The stored content of `range`, which has `size` bytes.
@@ -133,8 +132,11 @@ impl Hashes {
         let find = || {
             let text = "SELECT content, pieces FROM file
                         WHERE path = ?1 AND offset = ?2 AND state = ?3";
-            let key =
-                params![range.path.as_os_str().as_bytes(), range.offset.cast_signed(), range.state];
+            let key = params![
+                range.path.as_os_str().as_encoded_bytes(),
+                range.offset.cast_signed(),
+                range.state
+            ];
             let row = |row: &rusqlite::Row<'_>| Ok((BlobHash(row.get(0)?), row.get(1)?));
             index.prepare_cached(text)?.query_row(key, row).optional()
         };
@@ -152,7 +154,7 @@ impl Hashes {
         self.change(|changes| {
             let now = now_s();
             for (range, (content, pieces)) in hashed {
-                let key = range.path.as_os_str().as_bytes();
+                let key = range.path.as_os_str().as_encoded_bytes();
                 changes
                     .prepare_cached("INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
                     .execute(params![
@@ -165,7 +167,7 @@ impl Hashes {
                     ])?;
             }
             for range in used {
-                let key = range.path.as_os_str().as_bytes();
+                let key = range.path.as_os_str().as_encoded_bytes();
                 changes
                     .prepare_cached(
                         "UPDATE file SET used_at_s = ?3 WHERE path = ?1 AND offset = ?2",
@@ -182,7 +184,7 @@ impl Hashes {
             for file in files {
                 let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
                 let mut forget = changes.prepare_cached("DELETE FROM file WHERE path = ?1")?;
-                forget.execute([path.as_os_str().as_bytes()])?;
+                forget.execute([path.as_os_str().as_encoded_bytes()])?;
             }
             Ok(())
         });

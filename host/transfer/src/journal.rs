@@ -4,12 +4,13 @@
 //! name. After the machine has restarted, the content is hashed again, because a power failure may
 //! have lost data that was not synced.
 
+use sleap_rtc_base::os;
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 /// The journal's name in the hidden folder.
 pub(crate) const JOURNAL: &str = "journal";
@@ -41,16 +42,17 @@ pub(crate) struct Journal {
 /// Identifies a file that has not changed since it was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FileStamp {
-    inode: u64,
+    number: u64,
     size: u64,
     modified_ns: i128,
 }
 
 impl FileStamp {
     fn of(there: &Metadata) -> Self {
-        let modified_ns =
-            i128::from(there.mtime()) * 1_000_000_000 + i128::from(there.mtime_nsec());
-        Self { inode: there.ino(), size: there.size(), modified_ns }
+        let modified = there.modified().ok();
+        let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let modified_ns = since.as_nanos().cast_signed();
+        Self { number: os::file_number(there), size: there.len(), modified_ns }
     }
 }
 
@@ -59,9 +61,8 @@ impl Journal {
     /// transfer uses it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        let mut file =
-            options.read(true).append(true).create(true).custom_flags(flags).open(path)?;
+        options.read(true).append(true).create(true);
+        let mut file = os::without_links(&mut options).open(path)?;
         sleap_rtc_base::lock::exclusive(&file, path)?;
         let mut text = String::new();
         let read = (&mut file).take(MAX_BYTES).read_to_string(&mut text);
@@ -99,8 +100,8 @@ impl Journal {
             }
             "placed" => {
                 let mut number = || words.next()?.parse::<i128>().ok();
-                let (inode, size) = (number()?.try_into().ok()?, number()?.try_into().ok()?);
-                let identity = FileStamp { inode, size, modified_ns: number()? };
+                let (file, size) = (number()?.try_into().ok()?, number()?.try_into().ok()?);
+                let identity = FileStamp { number: file, size, modified_ns: number()? };
                 self.placed.insert(identity, content()?);
             }
             _ => {}
@@ -169,15 +170,14 @@ fn line(content: BlobHash, number: u32, written: Written) -> String {
 }
 
 fn placed_line(content: BlobHash, identity: FileStamp) -> String {
-    let FileStamp { inode, size, modified_ns } = identity;
-    format!("placed {content} {inode} {size} {modified_ns}\n")
+    let FileStamp { number, size, modified_ns } = identity;
+    format!("placed {content} {number} {size} {modified_ns}\n")
 }
 
 /// An identifier that changes whenever the machine restarts.
 fn boot() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     // Without an identifier, content that an earlier process wrote is always hashed again.
-    id.map_or_else(|_| format!("process {}", std::process::id()), |id| id.trim().to_owned())
+    os::boot_id().unwrap_or_else(|| format!("process {}", std::process::id()))
 }
 
 #[cfg(test)]

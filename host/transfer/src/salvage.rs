@@ -6,12 +6,12 @@
 
 use super::journal::{JOURNAL, Journal, Written};
 use super::storage::PARTIAL;
+use sleap_rtc_base::os::{self, FileExt};
 use sleap_rtc_base::random;
 use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::transfer::{BlobHash, Piece};
 use std::collections::HashMap;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -114,7 +114,7 @@ fn remove(folder: &Path) {
 }
 
 fn bytes_on_disk(folder: &Path) -> u64 {
-    files(folder, &|_| true).iter().map(|(_, there)| there.blocks() * 512).sum()
+    files(folder, &|_| true).iter().map(|(_, there)| os::bytes_on_disk(there)).sum()
 }
 
 /// The files below `folder`. Enters only the subfolders that are `is_wanted`.
@@ -168,7 +168,7 @@ impl AbandonedTransfer {
             }
             fs::rename(path, to).ok()?;
             // The next transfer decides whether the file is executable.
-            fs::set_permissions(to, Permissions::from_mode(there.mode() & 0o666)).ok()?;
+            os::make_plain(to, &there).ok()?;
             self.left -= 1;
             return Some(Taken::Whole);
         }

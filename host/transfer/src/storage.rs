@@ -3,12 +3,12 @@
 //! The name of a [`RelPath`] cannot leave a folder, but a symbolic link on disk could. No function
 //! here follows a link out of the root or writes through one.
 
+use sleap_rtc_base::os::{self, FileExt};
 use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::transfer::{FileEntry, Manifest, Piece};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) use super::storage_error::{StorageError, failed};
@@ -24,9 +24,9 @@ const SYNC_BYTES: u64 = 8 << 20;
 pub fn confined(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
     let root = root.canonicalize().map_err(failed("find", root))?;
     let mut place = root.clone();
-    let mut parts = rel.as_str().split('/');
+    let mut parts = rel.names_here();
     for part in parts.by_ref() {
-        place.push(part);
+        place.push(&*part);
         match place.symlink_metadata() {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => break,
@@ -38,7 +38,7 @@ pub fn confined(root: &Path, rel: &RelPath) -> Result<PathBuf, StorageError> {
             return Err(StorageError::Leaves { path: rel.to_string(), root });
         }
     }
-    place.extend(parts);
+    parts.for_each(|part| place.push(&*part));
     Ok(place)
 }
 
@@ -53,8 +53,8 @@ pub(crate) fn create_parents(root: &Path, rel: &RelPath) -> Result<PathBuf, Stor
     let place = rel.below(root);
     let folders = rel.as_str().matches('/').count();
     let mut folder = root.to_owned();
-    for part in rel.as_str().split('/').take(folders) {
-        folder.push(part);
+    for part in rel.names_here().take(folders) {
+        folder.push(&*part);
         match fs::create_dir(&folder) {
             Ok(()) => continue,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -136,9 +136,8 @@ impl StagingDir {
     pub(crate) fn open(&self, name: &str) -> Result<PartialFile, StorageError> {
         let path = self.partial(name);
         let mut options = OpenOptions::new();
-        let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        options.read(true).write(true).create(true).truncate(false).custom_flags(flags);
-        let file = options.open(&path).map_err(failed("create", &path))?;
+        options.read(true).write(true).create(true).truncate(false);
+        let file = os::without_links(&mut options).open(&path).map_err(failed("create", &path))?;
         Ok(PartialFile { file, path })
     }
 
@@ -191,10 +190,7 @@ impl StagingDir {
         let PartialFile { file, path } = finished;
         let there = file.metadata().map_err(failed("look at", &path))?;
         if executable {
-            let mode = there.permissions().mode();
-            // Everyone who can read the file can run it.
-            let mode = Permissions::from_mode(mode | (mode & 0o444) >> 2);
-            file.set_permissions(mode).map_err(failed("make executable", &path))?;
+            os::make_executable(&file).map_err(failed("make executable", &path))?;
         }
         if there.len() >= SYNC_BYTES {
             file.sync_data().map_err(failed("write", &path))?;
@@ -293,8 +289,9 @@ pub(crate) fn holds(
     }
     let Ok(file) = File::open(&path) else { return false };
     let Ok(there) = file.metadata() else { return false };
-    let executable = there.permissions().mode() & 0o100 != 0;
-    if !there.is_file() || there.len() != entry.size || executable != entry.executable {
+    let is_otherwise = |executable| executable != entry.executable;
+    let differs = there.len() != entry.size || os::is_executable(&there).is_some_and(is_otherwise);
+    if !there.is_file() || differs {
         return false;
     }
     let file = PartialFile { file, path };

@@ -2,11 +2,11 @@
 
 use super::files;
 use super::storage::PARTIAL;
+use sleap_rtc_base::os;
 use sleap_rtc_package::names::{composed, is_os_junk};
 use sleap_rtc_package::{ArchiveError, Member};
 use sleap_rtc_protocol::transfer::MAX_FILES;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -18,8 +18,6 @@ const MAX_DEPTH: usize = 64;
 const HOLE_BYTES: u64 = 4 << 30;
 /// How many times its space on disk a file's length may be.
 const HOLE_RATIO: u64 = 64;
-/// The unit in which the system counts a file's space on disk.
-const BLOCK_BYTES: u64 = 512;
 
 /// The content of a folder.
 #[derive(Debug, Default)]
@@ -101,7 +99,7 @@ fn look(
     if !there.is_file() {
         return Err(refused("it is neither a file nor a folder"));
     }
-    if is_hole(there.len(), there.blocks()) {
+    if is_hole(there.len(), os::bytes_on_disk(&there)) {
         return Err(refused("it is a sparse file: it is very long and almost empty"));
     }
     let rel = composed(name).map_err(|error| refused(&error.to_string()))?;
@@ -111,8 +109,8 @@ fn look(
 /// Whether a long file is almost entirely sparse. A job can create a sparse file of petabytes at
 /// once, and reading it would take years. Compressing file systems do not shrink ordinary files
 /// this much.
-fn is_hole(length: u64, blocks: u64) -> bool {
-    length >= HOLE_BYTES && blocks.saturating_mul(BLOCK_BYTES * HOLE_RATIO) < length
+fn is_hole(length: u64, bytes_on_disk: u64) -> bool {
+    length >= HOLE_BYTES && bytes_on_disk.saturating_mul(HOLE_RATIO) < length
 }
 
 #[cfg(test)]
@@ -131,6 +129,6 @@ mod tests {
         let names: Vec<&str> = tree.members.iter().map(|member| member.path.as_str()).collect();
         assert_eq!(names, ["best.ckpt", "small"]);
         assert!(tree.left_out[0].to_string().contains("hole"), "{:?}", tree.left_out);
-        assert!(!is_hole(8 << 30, (8 << 30) / 512 / 10));
+        assert!(!is_hole(8 << 30, (8 << 30) / 10));
     }
 }

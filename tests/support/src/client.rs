@@ -1,7 +1,7 @@
 //! A client of the real binary.
 
 use crate::process::{Process, python};
-use crate::{A_WHILE, Credentials, Site, labels_and_models};
+use crate::{A_WHILE, Credentials, Site, Windows, labels_and_models};
 use std::{
     ffi::{OsStr, OsString},
     net::SocketAddr,
@@ -23,6 +23,7 @@ pub struct TestClient {
     on_terminal: bool,
     given_ice_servers: bool,
     wrapper: Vec<String>,
+    windows: Option<Windows>,
 }
 
 /// How a client ended.
@@ -63,9 +64,18 @@ impl TestClient {
     pub fn new(site: &Site, server: SocketAddr) -> Self {
         let (arguments, environment) = (Vec::new(), Vec::new());
         let home = site.folder("client");
-        let wrapper = Vec::new();
+        let (wrapper, windows) = (Vec::new(), None);
         let (on_terminal, given_ice_servers) = (false, false);
-        Self { home, server, arguments, environment, on_terminal, given_ice_servers, wrapper }
+        Self {
+            home,
+            server,
+            arguments,
+            environment,
+            on_terminal,
+            given_ice_servers,
+            wrapper,
+            windows,
+        }
     }
 
     /// Runs in the folder of an earlier client. Call it before anything that refers to files in
@@ -162,6 +172,12 @@ impl TestClient {
         self
     }
 
+    /// Runs the program for Windows.
+    pub fn on_windows(mut self, windows: &Windows) -> Self {
+        self.windows = Some(windows.clone());
+        self
+    }
+
     /// The client's home and working folder.
     pub fn home(&self) -> &Path {
         &self.home
@@ -193,7 +209,10 @@ impl TestClient {
             .env("SLEAP_RTC_SIGNALING_WS", format!("ws://{}", self.server))
             .env("SLEAP_RTC_SIGNALING_HTTP", format!("http://{}", self.server))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        super::under(&self.wrapper, command)
+        match &self.windows {
+            Some(windows) => windows.command(&command),
+            None => super::under(&self.wrapper, command),
+        }
     }
 
     /// Starts it. A client on pipes has an empty standard input.

@@ -25,6 +25,7 @@ mod screen;
 mod server;
 mod site;
 mod slurm;
+mod windows;
 mod worker;
 
 pub use browser::Browser;
@@ -43,6 +44,7 @@ pub use screen::TmuxScreen;
 pub use server::TestServer;
 pub use site::Site;
 pub use slurm::{TestSlurm, TwoMounts};
+pub use windows::Windows;
 pub use worker::{Credentials, TestWorker, WorkerSetup};
 
 use std::{

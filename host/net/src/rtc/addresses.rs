@@ -4,6 +4,7 @@
 //! checked against each address of the other side. Machines with containers have dozens of
 //! addresses, and one is enough. Only a few are used, the likeliest ones.
 
+use sleap_rtc_base::os::{Interface, interfaces};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -21,13 +22,6 @@ const FAR_AWAY: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),
 ];
 
-/// An address of this machine, and its network interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Own {
-    pub(crate) address: IpAddr,
-    pub(crate) interface: String,
-}
-
 /// The kind of a network interface. Earlier kinds are likelier to reach other machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -38,26 +32,14 @@ enum Kind {
     Inner,
 }
 
-/// All addresses of this machine's interfaces.
-pub(crate) fn own() -> Vec<Own> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let addresses = interfaces.filter_map(|interface| {
-        let own = interface.address.as_ref()?;
-        let v4 = own.as_sockaddr_in().map(|own| IpAddr::from(own.ip()));
-        let address = v4.or_else(|| own.as_sockaddr_in6().map(|own| own.ip().into()))?;
-        Some(Own { address, interface: interface.interface_name })
-    });
-    addresses.collect()
-}
-
 /// Whether one of this machine's interfaces has this address.
 pub fn is_own_address(address: IpAddr) -> bool {
-    own().iter().any(|own| own.address == address)
+    interfaces().iter().any(|own| own.address == address)
 }
 
 /// Whether this machine has no network except loopback.
 pub(crate) fn is_alone() -> bool {
-    own().iter().all(|own| own.address.is_loopback())
+    interfaces().iter().all(|own| own.address.is_loopback())
 }
 
 /// The addresses to bind: those of the configuration, with wildcards expanded. Without any, the
@@ -65,8 +47,8 @@ pub(crate) fn is_alone() -> bool {
 pub(crate) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {
     let has = |wildcard: IpAddr| bind.is_empty() || bind.contains(&wildcard);
     let (v4, v6) = (has(Ipv4Addr::UNSPECIFIED.into()), has(Ipv6Addr::UNSPECIFIED.into()));
-    let wanted = |own: &Own| if own.address.is_ipv4() { v4 } else { v6 };
-    let found: Vec<Own> = own().into_iter().filter(wanted).collect();
+    let wanted = |own: &Interface| if own.address.is_ipv4() { v4 } else { v6 };
+    let found: Vec<Interface> = interfaces().into_iter().filter(wanted).collect();
     let (likely, unused) = likely(found, &ways_out(), kind);
     if unused > 0 {
         tracing::debug!(used = likely.len(), unused, "addresses; `[ice] bind` names others");
@@ -85,7 +67,7 @@ pub(crate) fn chosen(bind: &[IpAddr]) -> Vec<SocketAddr> {
 
 /// The likely addresses among `found`, likeliest first, and the number of the others.
 fn likely(
-    found: Vec<Own>,
+    found: Vec<Interface>,
     ways_out: &[IpAddr],
     kind: impl Fn(&str) -> Kind,
 ) -> (Vec<IpAddr>, usize) {
@@ -94,8 +76,8 @@ fn likely(
         .into_iter()
         .filter(|own| leads_anywhere(own.address))
         .map(|own| {
-            let kind = kind(&own.interface);
-            let before = of_interface.entry((own.interface, own.address.is_ipv4())).or_default();
+            let kind = kind(&own.name);
+            let before = of_interface.entry((own.name, own.address.is_ipv4())).or_default();
             *before += 1;
             let is_way_out = ways_out.contains(&own.address);
             ((!is_way_out, *before > OF_ONE_INTERFACE, kind), own.address)
@@ -153,8 +135,8 @@ fn kind(interface: &str) -> Kind {
 mod tests {
     use super::*;
 
-    fn own(address: &str, interface: &str) -> Own {
-        Own { address: address.parse().unwrap(), interface: interface.into() }
+    fn own(address: &str, name: &str) -> Interface {
+        Interface::new(address.parse().unwrap(), name)
     }
 
     fn ips(addresses: &[&str]) -> Vec<IpAddr> {
@@ -163,7 +145,7 @@ mod tests {
 
     #[test]
     fn containers_come_last_and_many_are_left_out() {
-        let mut found: Vec<Own> =
+        let mut found: Vec<Interface> =
             (0..40).map(|n| own(&format!("172.20.{n}.1"), &format!("br-{n}"))).collect();
         found.push(own("10.0.0.5", "eth1"));
         found.push(own("100.64.0.1", "tailscale0"));
@@ -183,7 +165,7 @@ mod tests {
 
     #[test]
     fn an_interface_with_very_many_does_not_crowd_out_the_others() {
-        let mut found: Vec<Own> =
+        let mut found: Vec<Interface> =
             (0..110).map(|n| own(&format!("10.96.0.{n}"), "dummy0")).collect();
         found.push(own("192.168.1.2", "x"));
         let (likely, _) = likely(found, &[], |_| Kind::Other);

@@ -1,13 +1,8 @@
 //! How long the packets of a connection may be. They pass nearly everywhere, and where they do not,
 //! whoever carries them over IPv4 may cut them.
 
-use super::addresses::{self, Own};
-#[cfg(target_os = "linux")]
-use nix::sys::socket::{getsockopt, sockopt::IpMtu};
-#[cfg(target_os = "linux")]
-use std::net::UdpSocket;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use sleap_rtc_base::os::{Interface, interfaces};
+use std::net::SocketAddr;
 
 /// SCTP packets of this length pass everywhere: with what is around them they make the 1,280 bytes
 /// that every IPv6 network carries.
@@ -19,39 +14,14 @@ const SHORTEST_BYTES: u32 = 576 - AROUND_BYTES;
 
 /// The length of the SCTP packets of a connection: all interfaces with these addresses carry it.
 pub(crate) fn bytes(addresses: &[SocketAddr]) -> u32 {
-    let own = addresses::own();
+    let own = interfaces();
     let used = own.iter().filter(|own| addresses.iter().any(|used| used.ip() == own.address));
-    let frames = used.filter_map(frame_bytes);
+    let frames = used.filter_map(Interface::mtu_bytes);
     frames.map(in_frame).min().map_or(LONGEST_BYTES, |most| most.min(LONGEST_BYTES))
 }
 
 fn in_frame(frame_bytes: u32) -> u32 {
     frame_bytes.saturating_sub(AROUND_BYTES).max(SHORTEST_BYTES)
-}
-
-/// What Linux says of it, in one way or the other. Elsewhere nothing is known.
-fn frame_bytes(own: &Own) -> Option<u32> {
-    let path = Path::new("/sys/class/net").join(&own.interface).join("mtu");
-    let shown = || std::fs::read_to_string(path).ok()?.trim().parse().ok();
-    // Of this network namespace for sure, where the files may be another's.
-    of_way_to_neighbour(own.address).or_else(shown)
-}
-
-/// The way to a neighbour of one's own IPv4 address leads through the same interface. Nothing is sent.
-#[cfg(target_os = "linux")]
-fn of_way_to_neighbour(address: IpAddr) -> Option<u32> {
-    let IpAddr::V4(own) = address else { return None };
-    let [a, b, c, last] = own.octets();
-    let neighbour = [a, b, c, if last == 1 { 2 } else { 1 }];
-    let socket = UdpSocket::bind((own, 0)).ok()?;
-    socket.connect((IpAddr::from(neighbour), 9)).ok()?;
-    let bytes = getsockopt(&socket, IpMtu).ok()?;
-    u32::try_from(bytes).ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn of_way_to_neighbour(_: IpAddr) -> Option<u32> {
-    None
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::MAX_MESSAGE_BYTES;
 use super::socket::Socket;
 use rustix::net::sockopt;
+use sleap_rtc_base::os;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -61,27 +62,11 @@ fn granted_bytes() -> usize {
 fn enlarge(socket: &UdpSocket) -> io::Result<()> {
     // Root may go past the limits of the system; for others these two calls fail, and the plain
     // ones give as much as they may.
-    if sockopt::set_socket_recv_buffer_size_force(socket, WANTED_BYTES).is_err() {
+    if os::force_receive_buffer(socket, WANTED_BYTES).is_err() {
         sockopt::set_socket_recv_buffer_size(socket, WANTED_BYTES)?;
     }
     sockopt::set_socket_send_buffer_size(socket, WANTED_BYTES)?;
     advise_once(sockopt::socket_recv_buffer_size(socket)?);
-    Ok(())
-}
-
-/// Lets routers cut packets over IPv4 (over IPv6 none does), so that a way that carries little is
-/// slow, and not dead. What the kernel knows of the way does not count: it would refuse several
-/// datagrams at once, each of which it would have to cut.
-#[cfg(target_os = "linux")]
-fn allow_cutting(socket: &UdpSocket) -> io::Result<()> {
-    if socket.local_addr()?.is_ipv4() {
-        sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::OMIT)?;
-    }
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allow_cutting(_: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
@@ -106,7 +91,7 @@ impl Runtime for Tuned {
         let same = socket.try_clone()?;
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
         // The runtime has just forbidden it.
-        if let Err(error) = allow_cutting(&same) {
+        if let Err(error) = os::allow_cutting(&same) {
             tracing::debug!(%error, "packets are not cut on their way");
         }
         Ok(Arc::new(Socket(socket)))

@@ -1,6 +1,6 @@
 //! How many sockets this process can open, given its limit on file descriptors.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sleap_rtc_base::os;
 
 /// The most open sockets, regardless of the limit on descriptors. More connections wait in the
 /// system's queue.
@@ -14,12 +14,7 @@ const LEAST_SOCKETS: usize = 16;
 /// Raises the soft limit of open files to the hard one. Returns the number of sockets that it
 /// allows. Uses the current limit if it cannot be raised.
 pub fn raise_descriptor_limit() -> usize {
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
-    sockets_within(getrlimit(Resource::Nofile).current)
+    sockets_within(os::raise_descriptor_limit())
 }
 
 fn sockets_within(descriptors: Option<u64>) -> usize {

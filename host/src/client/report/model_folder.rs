@@ -30,14 +30,14 @@ pub(super) struct ModelFolder {
     pub(super) config: Option<String>,
     /// The numbers of each file of metrics.
     pub(super) numbers: Vec<(Printable, Vec<(String, String)>)>,
-    pub(super) pictures: Vec<Picture>,
+    pub(super) pictures: Vec<ModelPicture>,
     /// Files that are not shown.
     pub(super) left_out: Vec<Printable>,
 }
 
 /// A picture that the trainer made.
 #[derive(Debug)]
-pub(super) struct Picture {
+pub(super) struct ModelPicture {
     pub(super) name: Printable,
     /// As an address that contains the picture.
     pub(super) data: String,
@@ -81,7 +81,7 @@ impl ModelFolder {
             match read.filter(|_| self.pictures.len() < MAX_PICTURES) {
                 Some((media_type, bytes)) => {
                     let data = format!("data:{media_type};base64,{}", STANDARD.encode(bytes));
-                    self.pictures.push(Picture { name: name(&path), data });
+                    self.pictures.push(ModelPicture { name: name(&path), data });
                 }
                 None => self.left_out.push(name(&path)),
             }

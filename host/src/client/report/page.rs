@@ -1,7 +1,7 @@
 //! Writes the report.
 
 use super::html::{curves, escaped, table};
-use super::model_folder::{ModelFolder, Picture};
+use super::model_folder::{ModelFolder, ModelPicture};
 use crate::client::display::view::best;
 use crate::client::record::{Record, SeenState};
 use crate::dates::day;
@@ -94,7 +94,7 @@ fn of_model(model: &ModelFolder) -> String {
     html
 }
 
-fn figure(picture: &Picture) -> String {
+fn figure(picture: &ModelPicture) -> String {
     // The address has only letters and digits of base64.
     let (name, data) = (escaped(picture.name.as_str()), &picture.data);
     format!("<figure><img src=\"{data}\" alt=\"{name}\"><figcaption>{name}</figcaption></figure>")

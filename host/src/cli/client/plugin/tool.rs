@@ -1,7 +1,7 @@
 //! The languages' build tools: finds them, and runs them with a time limit.
 
 use super::super::exit::{Exit, Failure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use sleap_rtc_base::os::ProcessGroup;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
@@ -30,12 +30,12 @@ pub(crate) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Opt
 /// killed together with its child processes.
 pub(crate) async fn run(what: &str, command: Command, limit: Duration) -> Result<(), Failure> {
     let mut command = tokio::process::Command::from(command);
-    command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(io::stderr()).kill_on_drop(true);
+    ProcessGroup::begin(&mut command);
     let mut child = command.spawn().map_err(|error| {
         Failure::new(Exit::Usage, anyhow::Error::new(error).context(format!("cannot start {what}")))
     })?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let end = || group.map(|group| kill_process_group(group, Signal::KILL));
+    let group = ProcessGroup::of(&child);
     tokio::select! {
         ended = child.wait() => match ended {
             Ok(status) if status.success() => Ok(()),
@@ -45,14 +45,14 @@ pub(crate) async fn run(what: &str, command: Command, limit: Duration) -> Result
             Err(error) => Err(Failure::new(Exit::Unexpected, error)),
         },
         () = tokio::time::sleep(limit) => {
-            let _ = end();
+            group.kill();
             let _ = child.wait().await;
             let limit_s = limit.as_secs();
             let text = format!("{what} did not finish within {limit_s} s and was stopped");
             Err(Failure::usage(text).hint("give it more time with --tool-timeout-s"))
         }
         _ = tokio::signal::ctrl_c() => {
-            let _ = end();
+            group.kill();
             let _ = child.wait().await;
             Err(Failure::message(Exit::Cancelled, format!("{what} was stopped")))
         }

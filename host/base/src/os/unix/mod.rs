@@ -1,0 +1,11 @@
+//! Linux and macOS.
+
+mod files;
+mod machine;
+mod processes;
+
+pub use files::*;
+pub use machine::*;
+pub use processes::*;
+/// Reads and writes at a position, without moving the file's own.
+pub use std::os::unix::fs::FileExt;

@@ -1,0 +1,42 @@
+//! The machine: its name, its limits and its sockets.
+
+use std::io;
+use std::net::UdpSocket;
+use winapi_util::sysinfo::{ComputerNameKind, get_computer_name};
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    let name = get_computer_name(ComputerNameKind::PhysicalDnsHostname);
+    name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// An identifier that changes whenever the machine starts: the system has none.
+pub fn boot_id() -> Option<String> {
+    None
+}
+
+/// The limit of open files: there is none.
+pub fn raise_descriptor_limit() -> Option<u64> {
+    None
+}
+
+/// Whether the address space of this process is limited: it never is.
+pub fn is_address_space_limited() -> bool {
+    false
+}
+
+/// Asks for a receive buffer beyond what other users may have.
+///
+/// # Errors
+/// Always: the system has no such buffers.
+pub fn force_receive_buffer(_: &UdpSocket, _bytes: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Routers may always cut packets here.
+///
+/// # Errors
+/// None.
+pub fn allow_cutting(_: &UdpSocket) -> io::Result<()> {
+    Ok(())
+}

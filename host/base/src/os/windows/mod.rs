@@ -1,0 +1,9 @@
+//! Windows.
+
+mod files;
+mod machine;
+mod processes;
+
+pub use files::*;
+pub use machine::*;
+pub use processes::*;

@@ -1,0 +1,96 @@
+//! Processes: how this one is asked to end, and how others are ended.
+
+use crate::os::Request;
+use std::io;
+use std::ops::Range;
+use std::process::Stdio;
+use tokio::process::{Child, Command};
+use tokio::signal::windows::{self, CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown};
+use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
+
+/// The requests to this process to end. While it exists, Ctrl-C does not end it by itself.
+#[derive(Debug)]
+pub struct Requests {
+    interrupts: CtrlC,
+    breaks: CtrlBreak,
+    closing: CtrlClose,
+    leaving: CtrlLogoff,
+    shutdowns: CtrlShutdown,
+}
+
+impl Requests {
+    /// Listens for Ctrl-C, Ctrl-Break, a console that closes, a user who leaves, and a machine that shuts
+    /// down. Needs a runtime of tokio.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupts: windows::ctrl_c()?,
+            breaks: windows::ctrl_break()?,
+            closing: windows::ctrl_close()?,
+            leaving: windows::ctrl_logoff()?,
+            shutdowns: windows::ctrl_shutdown()?,
+        })
+    }
+
+    /// The same: a console that closes ends its programs in any case.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen_also_for_the_terminal() -> io::Result<Self> {
+        Self::listen()
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.interrupts.recv() => Request::Interrupt,
+            _ = self.breaks.recv() => Request::Terminate,
+            _ = self.closing.recv() => Request::Terminate,
+            _ = self.leaving.recv() => Request::Terminate,
+            _ = self.shutdowns.recv() => Request::Terminate,
+        }
+    }
+}
+
+/// Nothing hangs up here: `work` is never called.
+///
+/// # Errors
+/// None.
+pub fn at_each_hang_up(_work: impl Fn() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
+
+/// A process that runs apart from this one, and everything that it starts.
+#[derive(Debug)]
+pub struct ProcessGroup(Option<u32>);
+
+impl ProcessGroup {
+    /// Lets the process of `command` begin a group of its own: a Ctrl-C for this program is none for it.
+    pub fn begin(command: &mut Command) {
+        command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+    }
+
+    /// The group of a process that has just started.
+    pub fn of(child: &Child) -> Self {
+        Self(child.id())
+    }
+
+    /// Ends all of it at once.
+    pub fn kill(&self) {
+        let Some(id) = self.0 else { return };
+        let mut kill = std::process::Command::new("taskkill");
+        kill.args(["/T", "/F", "/PID", &id.to_string()]);
+        // It may have ended.
+        let _ = kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+/// The command line stays as it is: other users cannot see it.
+///
+/// # Errors
+/// None.
+pub fn overwrite_arguments(_find: impl Fn(&[u8]) -> Vec<Range<usize>>) -> io::Result<()> {
+    Ok(())
+}
