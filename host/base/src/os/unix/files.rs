@@ -229,15 +229,6 @@ pub fn lock_folder(path: &Path) -> io::Result<LockedFolder> {
     }
 }
 
-/// Whether an error means that the file system has no locks: ENOLCK, ENOSYS, EOPNOTSUPP, and a number of
-/// the kernel's own that NFS returns.
-pub fn has_no_locks(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let numbers = [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
-    let number = error.raw_os_error();
-    number == Some(524) || numbers.iter().any(|one| number == Some(one.raw_os_error()))
-}
-
 /// Creates a link at `place` that leads to the file `target`.
 ///
 /// # Errors

@@ -8,9 +8,7 @@ use std::os::windows::fs::{FileExt as _, MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use windows_sys::Win32::Foundation::{
-    ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION,
-};
+use windows_sys::Win32::Foundation::ERROR_SHARING_VIOLATION;
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_DELETE_ON_CLOSE,
     FILE_FLAG_OPEN_REPARSE_POINT, FILE_READ_ATTRIBUTES, FileBasicInfo, GetDiskFreeSpaceExW,
@@ -276,12 +274,6 @@ pub fn lock_folder(path: &Path) -> io::Result<LockedFolder> {
         true => Ok(LockedFolder(held)),
         false => Err(io::ErrorKind::NotFound.into()),
     }
-}
-
-/// Whether an error means that the file system has no locks.
-pub fn has_no_locks(error: &io::Error) -> bool {
-    let number = error.raw_os_error().map(i32::cast_unsigned);
-    matches!(number, Some(ERROR_NOT_SUPPORTED | ERROR_INVALID_FUNCTION))
 }
 
 /// Copies the file `target` to `place`: users may not create links.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::UdpSocket;
 use winapi_util::sysinfo::{ComputerNameKind, get_computer_name};
+use windows_sys::Win32::Foundation::{ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED};
 
 /// The name of this machine.
 pub fn host_name() -> String {
@@ -39,4 +40,10 @@ pub fn force_receive_buffer(_: &UdpSocket, _bytes: usize) -> io::Result<()> {
 /// None.
 pub fn allow_cutting(_: &UdpSocket) -> io::Result<()> {
     Ok(())
+}
+
+/// Whether an error means that the file system has no locks.
+pub fn has_no_locks(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(i32::cast_unsigned);
+    matches!(number, Some(ERROR_NOT_SUPPORTED | ERROR_INVALID_FUNCTION))
 }
