@@ -107,10 +107,11 @@ fn while_a_training_runs_the_room_and_the_clients_list_say_how_long_it_still_tak
     // The package stops early on a plateau.
     assert_eq!(progress["left"]["at_most"], true, "{progress}");
     let said = wait_for("how far it is", SOON, || {
-        let text = client.stderr();
-        text.lines().find(|line| line.starts_with("--- running, epoch ")).map(str::to_owned)
+        let text = client.stdout();
+        text.lines().find(|line| line.contains(" of 200: ")).map(str::to_owned)
     });
-    assert!(said.contains(" of 200, at most ") && said.ends_with(" left"), "{said}");
+    let is_so = said.starts_with("Epoch ") && said.contains(", at most ") && said.ends_with(" left");
+    assert!(is_so, "{said}");
     wait_for("how far it is, in the list", SOON, || {
         let listed = site.client(&server).in_home(&home).arguments(&["jobs"]).run();
         listed.assert_code(0).text().contains(" of 200, at most ").then_some(())

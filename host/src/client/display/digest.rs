@@ -9,7 +9,7 @@ use sleap_rtc_protocol::progress::JobProgress;
 /// The beginnings of messages on several lines of which nobody reads each line.
 const DUMPS: [&str; 3] = ["Input config:", "Backbone model:", "Head model:"];
 /// What separates the time from the message.
-const AFTER_TIME: &str = " | ";
+const AFTER_TIME: &str = " |";
 /// The form of the time.
 const TIME: &str = "0000-00-00 00:00:00";
 
