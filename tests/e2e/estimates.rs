@@ -110,7 +110,8 @@ fn while_a_training_runs_the_room_and_the_clients_list_say_how_long_it_still_tak
         let text = client.stdout();
         text.lines().find(|line| line.contains(" of 200: ")).map(str::to_owned)
     });
-    let is_so = said.starts_with("Epoch ") && said.contains(", at most ") && said.ends_with(" left");
+    let is_so =
+        said.starts_with("Epoch ") && said.contains(", at most ") && said.ends_with(" left");
     assert!(is_so, "{said}");
     wait_for("how far it is, in the list", SOON, || {
         let listed = site.client(&server).in_home(&home).arguments(&["jobs"]).run();

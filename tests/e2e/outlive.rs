@@ -97,7 +97,7 @@ fn a_worker_that_was_killed_comes_back_to_its_job() {
     assert!(lab.events(&job).lines().count() > before, "the job went on meanwhile");
     let started = Instant::now();
     lab.start_again();
-    let (took, mut client) = seen_after(lab.attach(&job), started, "Epoch 1:");
+    let (took, mut client) = seen_after(lab.attach(&job), started, "Epoch 1 of ");
     println!("attach shows the meantime {} ms after the restart", took.as_millis());
     assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
     assert_eq!(lab.worker().trainer_starts().len(), 1, "the same job, not another");

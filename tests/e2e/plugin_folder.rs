@@ -74,10 +74,9 @@ fn bench_shows_a_plugin_beside_the_built_in_one() {
     let site = Site::new();
     let file = guest("custom-policy");
     let words = ["plugin", "bench", file.to_str().unwrap(), "--setting", "prefer=gpu0.lab", LIMIT];
-    let text =
-        says(&run(site.path(), &words), 0, &["workers", "custom-policy", "built-in", "ratio"]);
+    let text = says(&run(site.path(), &words), 0, &["size", "custom-policy", "built-in", "ratio"]);
     let rooms: Vec<_> = text.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(rooms, ["workers", "10", "100", "1000"], "{text}");
+    assert_eq!(rooms, ["size", "10", "100", "1000"], "{text}");
 }
 
 #[test]

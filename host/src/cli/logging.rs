@@ -1,7 +1,8 @@
 //! Logging on standard error: one line for each decision, details with `-v`.
 //!
-//! Dependencies log warnings and errors. The WebRTC stack logs only errors, because its warnings contain
-//! session descriptions, and iroh logs nothing, because it warns of every ordinary goodbye.
+//! Dependencies log warnings and errors. The WebRTC stack logs nothing, because a server of names that is
+//! away is an error to it, and with `-v` only errors, because its warnings contain session descriptions.
+//! iroh logs nothing, because it warns of every ordinary goodbye.
 //! `SLEAP_RTC_LOG` overrides all of this.
 
 use super::exit::Failure;
@@ -12,8 +13,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Dependencies with fewer log lines: only errors, and none at all from iroh, which reports
 /// ordinary goodbyes as errors.
-const QUIET: &str =
-    "webrtc=error,rtc=error,iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error";
+const QUIET: &str = "iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error";
 
 /// The options, the same for every subcommand.
 #[derive(Args)]
@@ -31,7 +31,7 @@ pub struct LogArgs {
 }
 
 /// How much to log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum LogLevel {
     /// Nothing.
     Off,
@@ -87,7 +87,8 @@ impl LogOptions {
             LogLevel::Trace => "trace",
         };
         let others = if self.level == LogLevel::Error { "error" } else { "warn" };
-        format!("{others},{QUIET},sleap_rtc={level}")
+        let webrtc = if self.level >= LogLevel::Debug { "error" } else { "off" };
+        format!("{others},webrtc={webrtc},rtc={webrtc},{QUIET},sleap_rtc={level}")
     }
 }
 
@@ -133,11 +134,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_webrtc_stack_logs_only_errors_at_every_level() {
+    fn the_webrtc_stack_logs_at_most_errors_and_only_with_details() {
         for level in LogLevel::value_variants() {
             let options = LogOptions { level: *level, format: LogFormat::Text, timestamps: false };
             let directives = options.directives();
             assert!(EnvFilter::try_new(&directives).is_ok());
+            let logs_errors = directives.contains("webrtc=error,rtc=error,");
+            assert_eq!(logs_errors, *level >= LogLevel::Debug);
             assert!(directives == "off" || directives.contains(QUIET));
         }
     }

@@ -367,7 +367,7 @@ impl Round<'_> {
         minutes: Option<f64>,
     ) -> Result<Option<Connected>, ClientError> {
         let peer = &worker.peer_id;
-        info!(worker = %peer, minutes, "the worker takes the job");
+        info!(worker = %peer, "the worker takes the job");
         // A worker of ours says more when it has accepted the job.
         let about = about(minutes.filter(|_| !worker.speaks_native));
         say(&format!("Selected {} ({peer}){about}", name(worker)));

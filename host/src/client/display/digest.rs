@@ -72,9 +72,13 @@ pub(crate) fn epoch_line(epoch: &Epoch, progress: &JobProgress) -> String {
     let losses = losses.into_iter().filter_map(|(what, value)| Some((what, value?)));
     let mut facts: Vec<String> =
         losses.map(|(what, value)| format!("{what} {}", short(value))).collect();
-    facts.extend(progress.left.map(|left| left.to_string()));
+    facts.extend(progress.left.filter(|left| left.seconds > 0).map(|left| left.to_string()));
     let number = epoch.number.saturating_add(1);
-    let of = progress.epochs.map(|all| format!(" of {all}")).unwrap_or_default();
+    let of = progress
+        .epochs
+        .filter(|all| number <= u64::from(*all))
+        .map(|all| format!(" of {all}"))
+        .unwrap_or_default();
     format!("Epoch {number}{of}: {}", facts.join(", "))
 }
 
