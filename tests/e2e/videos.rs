@@ -30,7 +30,8 @@ fn labels_of(site: &Site, path: &str) -> PathBuf {
 fn video(site: &Site, name: &str) -> PathBuf {
     let path = site.folder("lab").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, "a video").unwrap();
+    // As MPEG-4 begins.
+    fs::write(&path, b"\0\0\0\x18ftypmp42").unwrap();
     path
 }
 

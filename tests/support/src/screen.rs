@@ -1,7 +1,7 @@
 //! A terminal of its own for one command, in tmux.
 
 use crate::process::clean_command;
-use crate::{Site, TestClient, wait_for};
+use crate::{SOON, Site, TestClient, wait_for};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -33,6 +33,7 @@ impl TmuxScreen {
         tmux.arg("-c").arg(client.home()).arg("--").arg(command.get_program());
         let done = tmux.args(command.get_args()).output().unwrap();
         assert!(done.status.success(), "tmux: {}", String::from_utf8_lossy(&done.stderr));
+        this.ask(&["pipe-pane", "-O", &format!("cat > {}", this.written().display())]);
         Some(this)
     }
 
@@ -47,6 +48,22 @@ impl TmuxScreen {
     fn ask(&self, arguments: &[&str]) -> String {
         let output = self.tmux().args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The file that gets all that the command writes.
+    fn written(&self) -> PathBuf {
+        self.folder.join("written")
+    }
+
+    /// Fails if the command has left the cursor hidden. tmux itself hides that of a command that has ended.
+    #[track_caller]
+    pub fn assert_cursor_shown(&self) {
+        wait_for("the cursor", SOON, || {
+            let written = std::fs::read(self.written()).unwrap_or_default();
+            let written = String::from_utf8_lossy(&written);
+            let last = |sequence| written.rfind(sequence);
+            (last("\u{1b}[?25h") > last("\u{1b}[?25l")).then_some(())
+        });
     }
 
     /// What is on the screen.
@@ -98,10 +115,9 @@ impl TmuxScreen {
     #[track_caller]
     pub fn wait_end(&self, limit: Duration) -> i32 {
         wait_for("the end of the command in tmux", limit, || {
-            (self.fact("pane_dead") == "1").then(|| self.fact("pane_dead_status"))
+            // tmux may hear of the end of the terminal before that of the command.
+            (self.fact("pane_dead") == "1").then(|| self.fact("pane_dead_status").parse().ok())?
         })
-        .parse()
-        .unwrap_or(-1)
     }
 }
 

@@ -135,17 +135,19 @@ impl Watched {
             // Its folder has been removed.
             Err(_) => return false,
         };
-        let is_live = matches!(standing, Some(Standing::Pending { .. } | Standing::Active));
+        // Slurm may have put a job back that has begun once.
+        let is_pending = matches!(standing, Some(Standing::Pending { .. }));
+        let is_live = is_pending || matches!(standing, Some(Standing::Active));
         if let JobState::Finished(_) = state {
             if is_live {
-                self.end_unwanted().await;
+                self.end_unwanted(is_pending).await;
             }
             return is_live;
         }
         if is_live {
             self.over_since = None;
             if shared_folder::is_cancelled(&self.folder) {
-                self.end_unwanted().await;
+                self.end_unwanted(is_pending).await;
             }
             return true;
         }
@@ -161,10 +163,10 @@ impl Watched {
 
     /// Has Slurm end a job that nobody wants any more: at once if it waits, and after some time if it should
     /// end by itself.
-    async fn end_unwanted(&mut self) {
+    async fn end_unwanted(&mut self, is_pending: bool) {
         let since = *self.unwanted_since.get_or_insert_with(Instant::now);
-        let has_process = shared_folder::heartbeat(&self.folder).is_some();
-        if has_process && since.elapsed() < CANCEL_PATIENCE {
+        let may_end_itself = !is_pending && shared_folder::heartbeat(&self.folder).is_some();
+        if may_end_itself && since.elapsed() < CANCEL_PATIENCE {
             return;
         }
         if let Err(error) = cancel(&self.name).await {
