@@ -48,5 +48,6 @@ mod endpoint;
 mod hook;
 #[cfg(feature = "peer")]
 mod pairing;
+mod terminal;
 #[cfg(feature = "worker")]
 pub mod worker;

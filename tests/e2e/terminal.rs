@@ -30,7 +30,7 @@ fn a_training_is_shown_while_it_goes_on_and_what_matters_stays() {
     assert!(!all.contains("data_config"), "the configuration is on the screen:\n{all}");
     // The view itself is gone.
     assert!(!all.contains("Ctrl-C detaches"), "{all}");
-    screen.assert_cursor_shown();
+    assert_eq!(screen.fact("cursor_flag"), "1", "the cursor is hidden");
     println!("{all}");
 }
 
@@ -48,7 +48,7 @@ fn ctrl_c_leaves_what_was_reached_and_says_how_to_come_back() {
     assert_eq!(screen.wait_end(SOON), 8, "{}", screen.history());
     let all = screen.history();
     assert!(all.contains("sleap-rtc attach job-") && all.contains("loss"), "{all}");
-    screen.assert_cursor_shown();
+    assert_eq!(screen.fact("cursor_flag"), "1", "the cursor is hidden");
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn top_shows_a_room_with_ones_own_losses_and_stops_a_job() {
     assert_eq!(training.wait_end(A_WHILE), 0, "{}", training.history());
     top.press(&["q"]);
     assert_eq!(top.wait_end(SOON), 0, "{}", top.history());
-    assert_eq!(top.fact("alternate_on"), "0");
-    top.assert_cursor_shown();
+    assert_eq!((top.fact("alternate_on"), top.fact("cursor_flag")), ("0".into(), "1".into()));
+    drop((training, stranger, top));
     worker.wait_idle(&site, &server);
 }
 

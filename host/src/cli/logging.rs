@@ -99,7 +99,8 @@ pub fn init(options: LogOptions, custom: Option<&str>) -> Result<(), Failure> {
         Failure::usage(format!("SLEAP_RTC_LOG is not a valid log filter: {error}"))
             .hint("an example of a filter: SLEAP_RTC_LOG=warn,sleap_rtc=debug")
     })?;
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let may_colour = std::env::var_os("NO_COLOR").is_none() && !crate::terminal::is_dumb();
+    let colours = std::io::stderr().is_terminal() && may_colour;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)

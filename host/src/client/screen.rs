@@ -100,8 +100,7 @@ pub(crate) struct Row {
 impl Stream {
     /// Whether it is a terminal whose cursor can be moved.
     pub(crate) fn can_draw(self) -> bool {
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        self.is_terminal() && !(cfg!(unix) && is_dumb)
+        self.is_terminal() && !crate::terminal::is_dumb()
     }
 
     fn is_terminal(self) -> bool {

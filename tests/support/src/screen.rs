@@ -1,14 +1,17 @@
 //! A terminal of its own for one command, in tmux.
 
 use crate::process::clean_command;
-use crate::{SOON, Site, TestClient, wait_for};
+use crate::{Site, TestClient, wait_for};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// Keeps what a command has drawn after its end.
-const SETTINGS: &str = "set -g remain-on-exit on\nset -g default-terminal screen-256color\n\
-     set -g history-limit 20000\nset -g status off\n";
+const SETTINGS: &str = "set -g default-terminal screen-256color\nset -g history-limit 20000\n\
+     set -g status off\n";
+/// Runs a command, and keeps the terminal as the command has left it. The command alone takes Ctrl-C.
+const RUN: &str = "trap : INT; \"$@\"; printf '\\nended with %s\\n' $?; exec sleep 600";
+/// What stands before the exit code.
+const ENDED: &str = "\nended with ";
 
 /// A terminal in which one command runs. Dropping it ends the command.
 pub struct TmuxScreen {
@@ -30,10 +33,12 @@ impl TmuxScreen {
         for (name, value) in command.get_envs().filter_map(|(name, value)| Some((name, value?))) {
             tmux.arg("-e").arg(format!("{}={}", name.to_str()?, value.to_str()?));
         }
-        tmux.arg("-c").arg(client.home()).arg("--").arg(command.get_program());
+        tmux.arg("-c")
+            .arg(client.home())
+            .args(["--", "sh", "-c", RUN, "sh"])
+            .arg(command.get_program());
         let done = tmux.args(command.get_args()).output().unwrap();
         assert!(done.status.success(), "tmux: {}", String::from_utf8_lossy(&done.stderr));
-        this.ask(&["pipe-pane", "-O", &format!("cat > {}", this.written().display())]);
         Some(this)
     }
 
@@ -48,22 +53,6 @@ impl TmuxScreen {
     fn ask(&self, arguments: &[&str]) -> String {
         let output = self.tmux().args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// The file that gets all that the command writes.
-    fn written(&self) -> PathBuf {
-        self.folder.join("written")
-    }
-
-    /// Fails if the command has left the cursor hidden. tmux itself hides that of a command that has ended.
-    #[track_caller]
-    pub fn assert_cursor_shown(&self) {
-        wait_for("the cursor", SOON, || {
-            let written = std::fs::read(self.written()).unwrap_or_default();
-            let written = String::from_utf8_lossy(&written);
-            let last = |sequence| written.rfind(sequence);
-            (last("\u{1b}[?25h") > last("\u{1b}[?25l")).then_some(())
-        });
     }
 
     /// What is on the screen.
@@ -100,14 +89,11 @@ impl TmuxScreen {
     /// Waits until the screen shows `words`.
     #[track_caller]
     pub fn wait(&self, words: &str, limit: Duration) {
-        let shown = || self.history().contains(words).then_some(());
         wait_for(&format!("{words:?} on the screen"), limit, || {
-            match self.fact("pane_dead").as_str() {
-                "1" if shown().is_none() => {
-                    panic!("it ended before {words:?}:\n{}", self.history())
-                }
-                _ => shown(),
-            }
+            let history = self.history();
+            let is_there = history.contains(words);
+            assert!(is_there || !history.contains(ENDED), "it ended before {words:?}:\n{history}");
+            is_there.then_some(())
         });
     }
 
@@ -115,8 +101,9 @@ impl TmuxScreen {
     #[track_caller]
     pub fn wait_end(&self, limit: Duration) -> i32 {
         wait_for("the end of the command in tmux", limit, || {
-            // tmux may hear of the end of the terminal before that of the command.
-            (self.fact("pane_dead") == "1").then(|| self.fact("pane_dead_status").parse().ok())?
+            let history = self.history();
+            let (_, code) = history.split_once(ENDED)?;
+            code.split_whitespace().next()?.parse().ok()
         })
     }
 }
