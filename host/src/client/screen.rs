@@ -5,7 +5,7 @@
 //! take what the user types ahead, and stop a client in the background.
 
 use parking_lot::Mutex;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use sleap_rtc_base::os::{self, RawMode};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 
@@ -29,20 +29,17 @@ enum Screen {
 #[derive(Debug)]
 pub(crate) struct WholeScreen {
     /// How the terminal was before.
-    before: Termios,
+    _raw: RawMode,
     drawn: Vec<Row>,
 }
 
 impl WholeScreen {
     /// Takes the screen, and keys as they are pressed.
     pub(crate) fn take() -> io::Result<Self> {
-        let before = tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        let raw = RawMode::enter()?;
         *SCREEN.lock() = Screen::Taken(VecDeque::new());
         Stream::Stdout.write("\x1b[?1049h\x1b[?25l\x1b[2J");
-        Ok(Self { before, drawn: Vec::new() })
+        Ok(Self { _raw: raw, drawn: Vec::new() })
     }
 
     /// Draws all rows, as far as they have changed.
@@ -73,8 +70,6 @@ impl WholeScreen {
 impl Drop for WholeScreen {
     fn drop(&mut self) {
         Stream::Stdout.write("\x1b[?25h\x1b[?1049l");
-        // A terminal that is gone needs nothing any more.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
         *SCREEN.lock() = Screen::Rows(Vec::new());
     }
 }
@@ -100,7 +95,7 @@ pub(crate) struct Row {
 impl Stream {
     /// Whether it is a terminal whose cursor can be moved.
     pub(crate) fn can_draw(self) -> bool {
-        self.is_terminal() && !crate::terminal::is_dumb()
+        os::HAS_SCREENS && self.is_terminal() && !crate::terminal::is_dumb()
     }
 
     fn is_terminal(self) -> bool {
@@ -132,11 +127,7 @@ pub(crate) fn can_show_rows() -> bool {
 
 /// Columns and lines of the terminal.
 pub(crate) fn size() -> (u16, u16) {
-    let known = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stderr()));
-    match known.map(|size| (size.ws_col, size.ws_row)) {
-        Ok((columns @ 1.., lines @ 1..)) => (columns, lines),
-        _ => DEFAULT_SIZE,
-    }
+    os::terminal_size().unwrap_or(DEFAULT_SIZE)
 }
 
 /// Writes text that stays, above the rows.

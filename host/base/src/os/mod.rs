@@ -1,4 +1,4 @@
-//! What differs between operating systems: files, interfaces, and how a process is asked to end.
+//! What differs between operating systems: files, interfaces, terminals, and how a process is asked to end.
 //!
 //! No other module of a client knows on which system it runs. `unix` and `windows` have the same items, and
 //! the program uses them by the names here. A worker runs on Unix only, and uses that directly.

@@ -47,7 +47,7 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
         /// Why.
-        source: rustls::Error,
+        source: Box<rustls::Error>,
     },
     /// The library refuses its own defaults.
     #[error("TLS cannot be set up")]
@@ -117,7 +117,10 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
         CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.map_err(failed("a certificate", cert))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(failed("a private key", key))?;
-    let pair = |source| TlsError::Pair { cert: cert.clone(), key: key.clone(), source };
+    let pair = |source| {
+        let (cert, key, source) = (cert.clone(), key.clone(), Box::new(source));
+        TlsError::Pair { cert, key, source }
+    };
     if chain.is_empty() {
         let nothing = rustls::pki_types::pem::Error::NoItemsFound;
         return Err(failed("a certificate", cert)(nothing));

@@ -1,16 +1,15 @@
 //! Reads the keyboard.
 
 use super::model::Key;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use std::io;
+use sleap_rtc_base::os::read_keys;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How soon the thread that reads notices that nobody listens any more.
-const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const POLL: Duration = Duration::from_millis(100);
 /// The most keys that wait.
 const QUEUE: usize = 32;
 
@@ -47,17 +46,13 @@ impl Drop for Keyboard {
 }
 
 fn read(keys: &mpsc::Sender<Key>, is_over: &AtomicBool) {
-    let input = io::stdin();
     let mut bytes = [0; 64];
     while !is_over.load(Ordering::Relaxed) {
-        let mut polled = [PollFd::new(&input, PollFlags::IN)];
-        match poll(&mut polled, Some(&POLL)) {
-            Ok(0) | Err(Errno::INTR) => continue,
-            Ok(_) => {}
-            Err(_) => return,
-        }
-        // Not through the buffer of `Stdin`, which a later reader would miss.
-        let Ok(length @ 1..) = rustix::io::read(&input, &mut bytes) else { return };
+        let length = match read_keys(&mut bytes, POLL) {
+            Ok(None) => continue,
+            Ok(Some(length @ 1..)) => length,
+            Ok(Some(_)) | Err(_) => return,
+        };
         for key in meanings(&bytes[..length]) {
             if keys.blocking_send(key).is_err() {
                 return;

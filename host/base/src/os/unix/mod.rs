@@ -3,9 +3,11 @@
 mod files;
 mod machine;
 mod processes;
+mod terminal;
 
 pub use files::*;
 pub use machine::*;
 pub use processes::*;
 /// Reads and writes at a position, without moving the file's own.
 pub use std::os::unix::fs::FileExt;
+pub use terminal::*;
