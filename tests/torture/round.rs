@@ -333,7 +333,9 @@ impl<'a> Round<'a> {
         let command = if job.verdict().is_ok() { "fetch" } else { "attach" };
         let output = self.client_machine.output.to_str().expect("plain names");
         let string = known.to_string();
-        let arguments = [command, string.as_str(), "--output", output];
+        let mut arguments = vec![command, string.as_str(), "--output", output];
+        // The log shows each epoch once.
+        arguments.extend((command == "attach").then_some("--log"));
         self.is_submission = false;
         self.commands += 1;
         let name = format!("client-{}-{command}", self.commands);
