@@ -152,7 +152,6 @@ impl Serving {
         }
         let Ok((relay, answer)) = client_async(request, upstream).await else { return };
         let dialect = answer.headers()[SEC_WEBSOCKET_PROTOCOL].clone();
-        #[expect(clippy::result_large_err, reason = "the library's type")]
         let accept = accept_hdr_async(stream, |_: &Request, mut response: Response| {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, dialect);
             Ok(response)
