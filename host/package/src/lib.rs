@@ -26,7 +26,7 @@
 //!
 //! let script = parse(ScriptFile::Train, "#!/bin/bash\nsleap-nn train --config-name centroid.yaml\n")?;
 //! assert!(matches!(&script.runs[..], [Run::Train(train)] if train.config.as_str() == "centroid.yaml"));
-//! let refused = parse(ScriptFile::Train, "sleap-nn train --config-name ../../etc/passwd.yaml\n");
+//! let refused = parse(ScriptFile::Train, "if true; then sleap-nn train --config-name a.yaml; fi\n");
 //! assert!(refused.unwrap_err().to_string().contains("line 1"));
 //! # Ok::<(), sleap_rtc_package::script::ScriptError>(())
 //! ```
