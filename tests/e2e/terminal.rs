@@ -2,20 +2,21 @@
 
 use crate::support::*;
 
-/// A worker whose epochs take some time.
-fn slow_worker(site: &Site, server: &TestServer) -> TestWorker {
+/// A worker whose epochs take some time, and a terminal in which it trains two models. `None` without tmux.
+fn slow_training(site: &Site, server: &TestServer) -> Option<(TestWorker, TmuxScreen)> {
     let setup = TestWorker::setup(site, "worker").env("FAKE_SLEAP_BATCH_S", "0.3");
-    setup.env("FAKE_SLEAP_STEPS", "3").start(server)
+    let worker = setup.env("FAKE_SLEAP_STEPS", "3").start(server);
+    let client = site.client(server).train(&fixture("train_topdown.zip"));
+    let client = client.session(worker.credentials());
+    let screen = TmuxScreen::open(site, &client, 80, 24)?;
+    Some((worker, screen))
 }
 
 #[test]
 fn a_training_is_shown_while_it_goes_on_and_what_matters_stays() {
     let site = Site::new();
     let server = site.server();
-    let worker = slow_worker(&site, &server);
-    let client = site.client(&server).train(&fixture("train_topdown.zip"));
-    let client = client.session(worker.credentials());
-    let Some(screen) = TmuxScreen::open(&site, &client, 80, 24) else { return };
+    let Some((_worker, screen)) = slow_training(&site, &server) else { return };
     screen.wait("validation", A_WHILE);
     screen.wait("epoch 2 of", A_WHILE);
     screen.resize(40, 20);
@@ -36,10 +37,7 @@ fn a_training_is_shown_while_it_goes_on_and_what_matters_stays() {
 fn ctrl_c_leaves_what_was_reached_and_says_how_to_come_back() {
     let site = Site::new();
     let server = site.server();
-    let worker = slow_worker(&site, &server);
-    let client = site.client(&server).train(&fixture("train_topdown.zip"));
-    let client = client.session(worker.credentials());
-    let Some(screen) = TmuxScreen::open(&site, &client, 80, 24) else { return };
+    let Some((_worker, screen)) = slow_training(&site, &server) else { return };
     screen.wait("epoch 2 of", A_WHILE);
     screen.press(&["C-c"]);
     screen.wait("press Ctrl-C again", SOON);

@@ -159,21 +159,13 @@ impl EventReader {
     /// Opens the events that come after number `after`.
     pub fn open(folder: &JobFolder, after: u64) -> Result<Self, JobError> {
         let path = folder.events_path();
-        let file = File::open(&path).map_err(io_error("open", &path))?;
-        Ok(Self {
-            lines: BufReader::new(file),
-            path,
-            partial: Vec::new(),
-            position: 0,
-            skip: after,
-        })
+        let lines = open_at(&path, 0)?;
+        Ok(Self { lines, path, partial: Vec::new(), position: 0, skip: after })
     }
 
-    /// Opens the file anew: a network file system shows new content to whoever opens it.
+    /// Opens the file again, which shows new content on a network file system.
     pub(crate) fn reopen(&mut self) -> Result<(), JobError> {
-        let mut file = File::open(&self.path).map_err(io_error("open", &self.path))?;
-        file.seek(SeekFrom::Start(self.position)).map_err(io_error("read", &self.path))?;
-        self.lines = BufReader::new(file);
+        self.lines = open_at(&self.path, self.position)?;
         Ok(())
     }
 
@@ -220,6 +212,13 @@ fn ending(last: Option<NumberedEvent>) -> Option<JobOutcome> {
         JobEvent::Finished { outcome } => Some(outcome),
         _ => None,
     }
+}
+
+/// Opens a file for reading from `position`. A network file system shows new content only after another open.
+pub(crate) fn open_at(path: &Path, position: u64) -> Result<BufReader<File>, JobError> {
+    let mut file = File::open(path).map_err(io_error("open", path))?;
+    file.seek(SeekFrom::Start(position)).map_err(io_error("read", path))?;
+    Ok(BufReader::new(file))
 }
 
 #[cfg(test)]

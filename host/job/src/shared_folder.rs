@@ -4,19 +4,19 @@
 //!
 //! | file | who writes it | what it means |
 //! |---|---|---|
-//! | `claim.json` | created once, by whoever comes first | that one alone may write events |
+//! | `claim.json` | created once, by the first of the two | only its creator writes events |
 //! | `heartbeat` | the job's process, every few seconds | the process lives |
 //! | `commands.jsonl` | the worker, one line per command | what the user wants |
 
 use super::control::JobCommand;
 use super::error::{JobError, damaged, io_error};
-use super::events::EventLog;
+use super::events::{EventLog, open_at};
 use super::folder::JobFolder;
 use serde_json::json;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::job::{JobOutcome, JobState};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -133,12 +133,11 @@ struct Commands {
 }
 
 impl Commands {
-    /// Opens the file anew, because network file systems show new content to whoever opens a file.
+    /// Returns the commands that are new since the last call.
     fn read(&mut self) -> Result<Vec<JobCommand>, JobError> {
         let path = self.folder.path().join(COMMANDS);
-        let mut file = File::open(&path).map_err(io_error("open", &path))?;
-        file.seek(SeekFrom::Start(self.position)).map_err(io_error("read", &path))?;
-        let (mut lines, mut commands, mut line) = (BufReader::new(file), Vec::new(), Vec::new());
+        let mut lines = open_at(&path, self.position)?;
+        let (mut commands, mut line) = (Vec::new(), Vec::new());
         loop {
             line.clear();
             let read = (&mut lines).take(MAX_COMMAND_BYTES).read_until(b'\n', &mut line);

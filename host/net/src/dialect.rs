@@ -238,7 +238,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
 
     async fn try_send(&self, frame: Option<Out>) {
         let Some(Ok(text)) = frame.as_ref().map(frame::encode) else { return };
-        // A full send buffer is no loss: its data shows the other side that this end is alive.
+        // A full send buffer does no harm: its data shows the other side that this end is alive.
         let _ = self.within(PING_LIMIT, self.wire.send_text(text)).await;
     }
 

@@ -1,5 +1,5 @@
-//! How long the packets of a connection may be. They pass nearly everywhere, and where they do not,
-//! whoever carries them over IPv4 may cut them.
+//! The longest packets of a connection. Nearly every network carries them. Where one does not, IPv4
+//! routers may fragment them.
 
 use sleap_rtc_base::os::{Interface, interfaces};
 use std::net::SocketAddr;

@@ -188,7 +188,7 @@ fn a_training_always_ends_with_a_model() {
         let remarks = package.checked().remarks;
         assert!(remarks[0].contains("save_ckpt is set"), "{remarks:?}");
     }
-    // A text is no truth value to every version.
+    // Some versions do not take a string as a boolean.
     let text = Package::single().config("save_ckpt", "  save_ckpt: 'True'");
     assert_eq!(text.settings(MachineFacts::default()), [bare("trainer_config.save_ckpt", "true")]);
     assert_eq!(text.checked().remarks, Vec::<String>::new());

@@ -25,7 +25,7 @@ impl RawMode {
     /// Changes the terminal that standard input is.
     ///
     /// # Errors
-    /// It is no terminal.
+    /// Standard input is not a terminal.
     pub fn enter() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
