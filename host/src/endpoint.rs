@@ -29,6 +29,15 @@ pub(crate) async fn open(config: &Config, folder: &Path) -> Result<Option<Endpoi
     }
 }
 
+/// Opens an endpoint that uses the server's relay alone, to measure it.
+///
+/// # Errors
+/// The endpoint cannot be opened.
+#[cfg(feature = "client")]
+pub(crate) async fn open_relayed(config: &Config, folder: &Path) -> Result<Endpoint, QuicError> {
+    Endpoint::bind(EndpointOptions { relay_only: true, ..options(config, folder) }).await
+}
+
 fn options(config: &Config, folder: &Path) -> EndpointOptions {
     let proxy = config.signaling.proxy_url().unwrap_or_else(|error| {
         warn!(error = %WithCauses(&error), "cannot use the proxy; connecting to the relay directly");
@@ -44,7 +53,7 @@ fn options(config: &Config, folder: &Path) -> EndpointOptions {
         _ => None,
     };
     let key = device::endpoint_key(folder);
-    EndpointOptions { key, bind: config.ice.bind.clone(), proxy, verifier }
+    EndpointOptions { key, bind: config.ice.bind.clone(), relay_only: false, proxy, verifier }
 }
 
 /// The property with the endpoint's id in the peer's metadata. The server's relay admits this id.

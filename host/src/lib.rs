@@ -10,6 +10,9 @@
 //! | `device` | the key of this device |
 //! | `hook` | the end of a job, and the user's own command that runs then |
 //! | `endpoint` | this process's iroh endpoint |
+//! | `nearby` | signaling servers on this machine's network |
+//! | `question` | reads the user's input |
+//! | `registry` | plugins in an OCI registry |
 //! | [`cli`] | one file for each subcommand |
 //!
 //! | crate | what it does |
@@ -47,7 +50,13 @@ mod endpoint;
 #[cfg(feature = "peer")]
 mod hook;
 #[cfg(feature = "peer")]
+mod nearby;
+#[cfg(feature = "peer")]
 mod pairing;
+#[cfg(feature = "peer")]
+mod question;
+#[cfg(feature = "client")]
+mod registry;
 mod terminal;
 #[cfg(feature = "worker")]
 pub mod worker;

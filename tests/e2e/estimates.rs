@@ -1,5 +1,6 @@
 //! A worker learns from its jobs how long the next one takes, and refuses one that does not fit into its GPU.
 
+use crate::queue::Waiting;
 use crate::support::*;
 use std::path::{Path, PathBuf};
 
@@ -121,7 +122,7 @@ fn while_a_training_runs_the_room_and_the_clients_list_say_how_long_it_still_tak
 }
 
 /// The training of one model with these settings.
-fn training(site: &Site, settings: &str) -> PathBuf {
+pub fn training(site: &Site, settings: &str) -> PathBuf {
     let script = format!(
         "sleap-nn train --config-name single_instance.yaml --config-dir . {settings} \
          trainer_config.ckpt_dir=models trainer_config.run_name=single_instance\n"
@@ -161,4 +162,42 @@ fn a_training_that_cannot_fit_is_refused_before_the_upload() {
     // The machine's memory is not a GPU's.
     let worker = TestWorker::setup(&site, "cpu").gpu_mib(0).start(&server);
     train(&site, &server, &worker, &package).run().assert_code(0);
+}
+
+#[test]
+fn the_gpu_memory_that_a_training_has_held_is_recorded() {
+    let site = Site::new();
+    let server = site.server();
+    let Some(driver) = Driver::new(&site) else { return };
+    let holds = |held_mib: u64| {
+        let free = format!(", {}, 0,", 16_000 - held_mib);
+        driver.lists(&gpu_row(0, 16_000).replace(", 16000, 0,", &free));
+    };
+    holds(500);
+    let setup = setup(&site).detect_gpus().trainers_in(driver.folder());
+    let worker = setup.env("FAKE_SLEAP_EPOCHS", "100000").start(&server);
+    let mut observer = Observer::join(&server, worker.credentials());
+    let mut sees = |held_mib: u64| {
+        wait_for("the GPU's memory in the room", A_WHILE, || {
+            let seen = observer.properties(worker.peer_id());
+            (seen["gpus"][0]["memory_free_mib"] == 16_000 - held_mib).then_some(())
+        });
+    };
+    sees(500);
+    let package = training(&site, "trainer_config.trainer_accelerator=auto");
+    let mut job = Waiting::start(train(&site, &server, &worker, &package));
+    job.sees("started on");
+    holds(4_500);
+    sees(4_500);
+    holds(2_000);
+    job.command(&site, &server, "stop").assert_code(0);
+    assert_eq!(job.process.wait(A_WHILE), 0, "{}", job.process.transcript());
+    // Nobody else held anything, so the job did.
+    let file = worker.state_dir().join("history.sqlite");
+    wait_for("the record of the job", SOON, || {
+        let file = rusqlite::Connection::open(&file).ok()?;
+        let record: String = file.query_row("SELECT record FROM job", [], |row| row.get(0)).ok()?;
+        assert!(record.contains("\"peak_memory_mib\":4000"), "{record}");
+        Some(())
+    });
 }

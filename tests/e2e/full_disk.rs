@@ -7,7 +7,7 @@ use crate::support::disk::{Disk, own_mounts};
 use crate::support::*;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const BYTES: u64 = 40_000_000;
@@ -207,4 +207,37 @@ fn a_quota_of_the_file_system_is_named_and_leaves_the_worker_alive() {
         assert!(!is_full || ended.stderr.contains("quota"), "{}", ended.stderr);
         worker.wait_idle(&site, &server);
     }
+}
+
+/// A training package with a file of 55 MB that no other package has.
+fn package_with_own_file(site: &Site, seed: u64) -> PathBuf {
+    let zip = Zip::new(site, "own.pkg.zip").fixture("train_single.zip", "", &[]);
+    zip.stream("own.bin", Noise(seed), 55_000_000, false).finish()
+}
+
+#[test]
+fn a_cache_gives_way_where_a_quota_is_used_up() {
+    if !disks() {
+        return;
+    }
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").config("keep_results_bytes = \"1 MiB\"\n");
+    let state = setup.home().join("state");
+    if !mount_with_quota(&site.path().join("btrfs.img"), &state, DISK_MIB) {
+        return;
+    }
+    let worker = setup.start(&server);
+    let train = |worker: &TestWorker, seed| {
+        let package = package_with_own_file(&site, seed);
+        site.client(&server).train(&package).session(worker.credentials()).run()
+    };
+    train(&worker, 1).assert_code(0);
+    // Started again, it removes the job. Then only the cache has the package.
+    let worker = worker.start_again("");
+    wait_for("an end to the job", SOON, || {
+        (bytes_below(&state.join("jobs")) < 5_000_000).then_some(())
+    });
+    assert!(bytes_below(&state.join("cache")) > 50_000_000);
+    train(&worker, 2).assert_code(0);
 }

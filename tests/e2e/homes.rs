@@ -124,6 +124,16 @@ fn the_first_process_of_a_container_leaves_no_zombies_and_ends_in_order() {
 }
 
 #[test]
+fn a_folder_for_temporary_files_that_is_missing_is_replaced() {
+    let site = Site::new();
+    let server = site.server();
+    let missing = site.path().join("nowhere");
+    let worker =
+        TestWorker::setup(&site, "worker").env("TMPDIR", missing.to_str().unwrap()).start(&server);
+    train(&site, &server, &worker).run().assert_code(0);
+}
+
+#[test]
 fn a_client_under_nohup_stays_when_its_terminal_closes() {
     let site = Site::new();
     let server = site.server();

@@ -1,6 +1,8 @@
 //! `sleap-rtc netcheck` shows what a network allows before a user waits for a job.
 
+use crate::network::made;
 use crate::support::*;
+use crate::ways::machines;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -137,4 +139,67 @@ fn a_login_page_at_the_servers_address_is_identified() {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("log in first"), "{said}");
+}
+
+/// Checks the ways to the workers of `room`.
+fn ways_of(room: &Credentials, site: &Site, url: &str, more: &[&str]) -> (i32, String) {
+    let Credentials { room_id, token, .. } = room;
+    let mut arguments = vec!["--json", "--ice-server", "none"];
+    arguments.extend(["--room-id", room_id.as_str(), "--token", token.as_str()]);
+    arguments.extend(more);
+    netcheck(site, url, &arguments)
+}
+
+#[test]
+fn each_way_to_a_worker_is_measured_and_takes_no_slot() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let url = format!("ws://{}", server.address());
+    let (code, text) = ways_of(worker.credentials(), &site, &url, &[]);
+    assert_eq!(code, 0, "{text}");
+    for (check, route) in
+        [("direct", "direct"), ("relayed", "relayed by 127.0.0.1"), ("webrtc", "direct")]
+    {
+        let found = found(&text, check);
+        let begins = format!("ok: {}: {route}", worker.peer_id());
+        assert!(found[0].starts_with(&begins) && found[0].ends_with(" MB/s"), "{found:?}");
+    }
+    let session = worker.credentials().session_string.as_str();
+    let (code, text) =
+        netcheck(&site, &url, &["--json", "--ice-server", "none", "--session-string", session]);
+    assert_eq!((code, found(&text, "relayed").len()), (0, 1));
+    let (code, text) = ways_of(worker.credentials(), &site, &url, &["--worker-id", "nobody"]);
+    assert_eq!(code, 1);
+    assert!(found(&text, "worker")[0].starts_with("fail: nobody: "), "{text}");
+    assert!(worker.jobs().is_empty());
+}
+
+#[test]
+fn a_busy_worker_is_measured_too() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.5");
+    let worker = setup.env("FAKE_SLEAP_STEPS", "20").start(&server);
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    let mut client = client.session(worker.credentials()).arguments(&["--log"]).start();
+    crate::reconnect::wait_training(&mut client);
+    let url = format!("ws://{}", server.address());
+    let (code, text) = ways_of(worker.credentials(), &site, &url, &[]);
+    assert!(code == 0 && found(&text, "direct")[0].starts_with("ok: "), "{text}");
+}
+
+#[test]
+fn where_udp_is_blocked_the_relay_is_measured_and_the_others_say_why_not() {
+    let Some(network) = made(Network::new()) else { return };
+    network.block_udp().unwrap();
+    let Some(machines) = machines(Ok(network)) else { return };
+    let url = format!("ws://{}", machines.server.address());
+    let room = machines.worker.credentials();
+    let check = || ways_of(room, &machines.site, &url, &[]);
+    let (code, text) = machines.network.on(Machine::Client, check);
+    assert_eq!(code, 0, "{text}");
+    assert!(found(&text, "direct")[0].starts_with("warn: "), "{text}");
+    assert!(found(&text, "relayed")[0].starts_with("ok: "), "{text}");
+    assert!(found(&text, "webrtc")[0].starts_with("warn: "), "{text}");
 }

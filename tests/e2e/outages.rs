@@ -10,15 +10,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// An upload at a bounded rate, and where it arrives.
-struct Upload {
-    lab: Lab,
-    client: Process,
+pub struct Upload {
+    pub lab: Lab,
+    pub client: Process,
     state: PathBuf,
 }
 
 impl Upload {
     /// An upload of this many MiB at 6 MB/s, which has begun.
-    fn begin(network: std::io::Result<Network>, mib: u64) -> Option<Self> {
+    pub fn begin(network: std::io::Result<Network>, mib: u64) -> Option<Self> {
         let lab = Lab::in_network(network, "2")?;
         let machines = &lab.machines;
         let (labels, models) =
@@ -34,7 +34,7 @@ impl Upload {
     }
 
     /// Waits for this many more bytes. Returns how long that took.
-    fn wait_more(&self, bytes: u64) -> Duration {
+    pub fn wait_more(&self, bytes: u64) -> Duration {
         let (start, before) = (Instant::now(), bytes_below(&self.state));
         let grown = || (bytes_below(&self.state) > before + bytes).then_some(());
         wait_for("more of the upload", A_WHILE, grown);
@@ -46,11 +46,16 @@ impl Upload {
     }
 
     /// Checks that the job is done, and that it used a single connection.
-    fn finish(mut self) -> String {
-        assert_eq!(self.client.wait(2 * A_WHILE), 0, "{}", self.client.transcript());
-        let said = self.client.stderr();
+    pub fn finish(self) -> String {
+        let said = self.finish_anyhow();
         assert!(!said.contains("Reconnected"), "{said}");
         said
+    }
+
+    /// Checks that the job is done, over however many connections.
+    pub fn finish_anyhow(mut self) -> String {
+        assert_eq!(self.client.wait(2 * A_WHILE), 0, "{}", self.client.transcript());
+        self.client.stderr()
     }
 }
 

@@ -33,7 +33,7 @@ fn a_failing_plugin_is_reported_with_place_and_reason() {
     let site = Site::new();
     let file = "GUESTS/hostile-guest.wasm";
     // It always names worker 0, even if there is none.
-    let output = plugin(site.path(), &["validate", file, LIMIT]);
+    let output = plugin(site.path(), &["validate", file, "--setting", "do=always-first", LIMIT]);
     says(&output, 2, &["no workers", "it names worker 0 of 0", "hostile-guest is not valid: 1 of"]);
     let output = plugin(site.path(), &["validate", file, "--setting", "do=no-reason", LIMIT]);
     says(&output, 2, &["compatibility", "it refuses without a reason"]);

@@ -19,7 +19,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// Starts `client` and waits until its job has an id.
-    fn start(client: TestClient) -> Self {
+    pub fn start(client: TestClient) -> Self {
         let home = client.home().to_owned();
         let mut process = client.start();
         let job = process.wait_stderr("the job's id", SOON, |text| {

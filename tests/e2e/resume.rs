@@ -1,9 +1,10 @@
 //! SIGKILL of client or worker during an upload or a download: the transfer resumes, and verified
 //! content is not sent again.
 //!
-//! By default with 100 MB and a kill at 50 %. `SLEAP_RTC_RESUME_MB=1000` kills at 1 %, 50 % and 99
-//! % of a gigabyte.
+//! By default with 100 MB, and a kill at one point of each way. `SLEAP_RTC_RESUME_MB=1000` kills at
+//! 1 %, 50 % and 99 % of a gigabyte, each directly, relayed and over WebRTC.
 
+use crate::network::made;
 use crate::reconnect::Desk;
 use crate::support::*;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,31 @@ const LONG: Duration = Duration::from_secs(300);
 const LOG: (&str, &str) =
     ("SLEAP_RTC_LOG", "warn,rtc=error,sleap_rtc=info,sleap_rtc_transfer=debug");
 
-/// The size of the transfer, and the percentages at which a process is killed.
-fn scale() -> (u64, &'static [u64]) {
-    match std::env::var("SLEAP_RTC_RESUME_MB") {
-        Ok(megabytes) => (megabytes.parse::<u64>().unwrap() * 1_000_000, &[1, 50, 99]),
-        Err(_) => (100_000_000, &[50]),
+/// How client and worker are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    /// UDP is blocked.
+    Relayed,
+    Webrtc,
+}
+
+/// Runs `test` for each way and percentage at which a process is killed. A short transfer would
+/// be over before it is killed at 99 %.
+fn each(test: impl Fn(Scene, u64)) {
+    let (bytes, cases) = match std::env::var("SLEAP_RTC_RESUME_MB") {
+        Ok(megabytes) => {
+            let points = [1, 50, 99];
+            let at = |way| points.map(|percent| (way, percent));
+            let cases = [Way::Direct, Way::Relayed, Way::Webrtc].map(at).concat();
+            (megabytes.parse::<u64>().unwrap() * 1_000_000, cases)
+        }
+        Err(_) => (100_000_000, vec![(Way::Direct, 50), (Way::Relayed, 1), (Way::Webrtc, 90)]),
+    };
+    for (way, percent) in cases {
+        if let Some(scene) = Scene::new(bytes, way) {
+            test(scene, percent);
+        }
     }
 }
 
@@ -45,21 +66,67 @@ pub fn wait_verified(what: &str, folder: &Path, bytes: u64) {
 
 /// A tracking job with large labels. The stand-in's predictions are a copy of them.
 struct Scene {
-    site: Site,
-    server: TestServer,
+    // Dropped in this order.
     worker: TestWorker,
+    server: TestServer,
+    network: Option<Network>,
+    site: Site,
+    way: Way,
     labels: PathBuf,
     models: Vec<PathBuf>,
     bytes: u64,
 }
 
 impl Scene {
-    fn new(bytes: u64) -> Self {
-        let site = Site::new();
-        let server = site.server();
-        let worker = TestWorker::setup(&site, "worker").env(LOG.0, LOG.1).start(&server);
+    /// `None` where this user cannot make the networks for it.
+    fn new(bytes: u64, way: Way) -> Option<Self> {
+        let (site, mut network) = (Site::new(), None);
+        if way == Way::Relayed {
+            let made = made(Network::new())?;
+            made.block_udp().unwrap();
+            network = Some(made);
+        }
+        let setup = TestWorker::setup(&site, "worker").env(LOG.0, LOG.1);
+        let (server, worker) = match &network {
+            None => {
+                let server = site.server();
+                let worker = setup.start(&server);
+                (server, worker)
+            }
+            Some(network) => {
+                let address = network.server_address();
+                let server = network.on(Machine::Server, || TestServer::on(&site, address));
+                let worker = network.on(Machine::Worker, || setup.start(&server));
+                (server, worker)
+            }
+        };
         let (labels, models) = (large_labels(&site, bytes), labels_and_models(&site).1);
-        Self { site, server, worker, labels, models, bytes }
+        Some(Self { worker, server, network, site, way, labels, models, bytes })
+    }
+
+    fn on<T>(&self, machine: Machine, work: impl FnOnce() -> T) -> T {
+        match &self.network {
+            Some(network) => network.on(machine, work),
+            None => work(),
+        }
+    }
+
+    fn start(&self, client: TestClient) -> Process {
+        self.on(Machine::Client, || client.start())
+    }
+
+    fn run(&self, client: TestClient) -> Ended {
+        self.on(Machine::Client, || client.run_within(LONG))
+    }
+
+    /// Starts the worker again, which was killed.
+    fn restart_worker(mut self) -> Self {
+        let worker = self.worker;
+        self.worker = match &self.network {
+            Some(network) => network.on(Machine::Worker, || worker.start_again("")),
+            None => worker.start_again(""),
+        };
+        self
     }
 
     fn client(&self, desk: &Desk<'_>) -> TestClient {
@@ -68,7 +135,11 @@ impl Scene {
 
     fn complete(&self, client: TestClient) -> TestClient {
         let client = client.env(LOG.0, LOG.1).track(&self.labels, &self.models);
-        client.session(self.worker.credentials())
+        let client = client.session(self.worker.credentials());
+        match self.way {
+            Way::Webrtc => client.arguments(&["--transport", "webrtc"]),
+            Way::Direct | Way::Relayed => client,
+        }
     }
 
     #[track_caller]
@@ -97,9 +168,10 @@ impl Scene {
         };
         let mb = |bytes: u64| bytes as f64 / 1e6;
         println!(
-            "{what} killed at {percent} % of {:.0} MB: {:.1} MB were verified, {:.1} MB were there when \
+            "{:?}: {what} killed at {percent} % of {:.0} MB: {:.1} MB were verified, {:.1} MB were there when \
              it went on (decided in {} ms); {verified_again} verified bytes were sent again, and of \
              what {} saw {:.2} MB came twice",
+            self.way,
             mb(self.bytes),
             mb(verified_bytes),
             mb(last.already_bytes),
@@ -149,90 +221,80 @@ struct Try {
 
 #[test]
 fn the_client_is_killed_in_an_upload() {
-    let (bytes, points) = scale();
-    for percent in points {
-        let scene = Scene::new(bytes);
+    each(|scene, percent| {
         let desk = Desk::new(&scene.site, &scene.server);
         let client = scene.client(&desk);
         let home = client.home().to_owned();
-        let mut client = client.start();
-        wait_verified("the upload", &scene.worker.state_dir(), bytes * percent / 100);
+        let mut client = scene.start(client);
+        wait_verified("the upload", &scene.worker.state_dir(), scene.bytes * percent / 100);
         client.kill();
         let verified = verified_bytes(&scene.worker.state_dir());
         let start = Instant::now();
         // The same command again, at once.
         let client = scene.complete(desk.client().in_home(&home));
         let predictions = client.predictions();
-        let ended = client.run_within(LONG);
+        let ended = scene.run(client);
         ended.assert_code(0).assert_says(&["Resuming the upload of job-"]);
         println!("the same command went through in {:.1} s", start.elapsed().as_secs_f64());
         assert_eq!(scene.worker.jobs().len(), 1, "it is the same job");
         scene.assert_arrived(&predictions);
-        scene.assert_resumed("client, uploading,", *percent, verified, &scene.worker.log());
-    }
+        scene.assert_resumed("client, uploading,", percent, verified, &scene.worker.log());
+    });
 }
 
 #[test]
 fn the_worker_is_killed_in_an_upload() {
-    let (bytes, points) = scale();
-    for percent in points {
-        let mut scene = Scene::new(bytes);
-        let desk = Desk::new(&scene.site, &scene.server);
-        let client = scene.client(&desk);
+    each(|mut scene, percent| {
+        let client = scene.client(&Desk::new(&scene.site, &scene.server));
         let predictions = client.predictions();
-        let mut client = client.start();
-        wait_verified("the upload", &scene.worker.state_dir(), bytes * percent / 100);
+        let mut client = scene.start(client);
+        wait_verified("the upload", &scene.worker.state_dir(), scene.bytes * percent / 100);
         scene.worker.kill();
         let verified = verified_bytes(&scene.worker.state_dir());
-        scene.worker = scene.worker.start_again("");
+        let scene = scene.restart_worker();
         assert_eq!(client.wait(LONG), 0, "{}", client.transcript());
         scene.assert_arrived(&predictions);
-        scene.assert_resumed("worker, receiving,", *percent, verified, &scene.worker.log());
-    }
+        scene.assert_resumed("worker, receiving,", percent, verified, &scene.worker.log());
+    });
 }
 
 #[test]
 fn the_client_is_killed_in_a_download() {
-    let (bytes, points) = scale();
-    for percent in points {
-        let scene = Scene::new(bytes);
+    each(|scene, percent| {
         let desk = Desk::new(&scene.site, &scene.server);
         let client = scene.client(&desk);
         let (home, predictions) = (client.home().to_owned(), client.predictions());
-        let mut client = client.start();
-        wait_verified("the download", &home, bytes * percent / 100);
+        let mut client = scene.start(client);
+        wait_verified("the download", &home, scene.bytes * percent / 100);
         client.kill();
         let verified = verified_bytes(&home);
         let job = job_of(&client.stderr());
         let fetch = desk.client().env(LOG.0, LOG.1).arguments(&["fetch", &job]);
-        let fetched = fetch.run_within(LONG);
+        let fetched = scene.run(fetch);
         fetched.assert_code(0);
         scene.assert_arrived(&predictions);
-        scene.assert_resumed("client, downloading,", *percent, verified, &fetched.stderr);
+        scene.assert_resumed("client, downloading,", percent, verified, &fetched.stderr);
         let left = std::fs::read_dir(&home).unwrap().flatten();
         let hidden = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(".sleap-rtc-");
         let left: Vec<_> = left.map(|entry| entry.file_name()).filter(hidden).collect();
         assert!(left.is_empty(), "left behind: {left:?}");
-    }
+    });
 }
 
 #[test]
 fn the_worker_is_killed_in_a_download() {
-    let (bytes, points) = scale();
-    for percent in points {
-        let mut scene = Scene::new(bytes);
-        let desk = Desk::new(&scene.site, &scene.server);
-        let client = scene.client(&desk);
+    each(|mut scene, percent| {
+        let client = scene.client(&Desk::new(&scene.site, &scene.server));
         let (home, predictions) = (client.home().to_owned(), client.predictions());
-        let mut client = client.start();
-        wait_verified("the download", &home, bytes * percent / 100);
+        let mut client = scene.start(client);
+        wait_verified("the download", &home, scene.bytes * percent / 100);
         scene.worker.kill();
         let verified = verified_bytes(&home);
-        scene.worker = scene.worker.start_again("");
+        let scene = scene.restart_worker();
         assert_eq!(client.wait(LONG), 0, "{}", client.transcript());
         scene.assert_arrived(&predictions);
-        scene.assert_resumed("worker, sending,", *percent, verified, &client.stderr());
-    }
+        scene.assert_resumed("worker, sending,", percent, verified, &client.stderr());
+    });
 }
 
 /// The job's id that the client printed.

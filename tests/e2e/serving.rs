@@ -24,7 +24,7 @@ fn certify(folder: &Path) -> String {
 }
 
 /// Sends a request as text. Returns the status and everything after the head.
-fn ask(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
+pub fn ask(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 0\r\n\r\n")

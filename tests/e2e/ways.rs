@@ -6,10 +6,12 @@
 use crate::network::{Machines, made};
 use crate::reach;
 use crate::reconnect::Desk;
+use crate::serving;
 use crate::support::*;
 use crate::tls::Certificate;
 use std::net::{IpAddr, TcpListener};
 use std::sync::mpsc;
+use std::time::Instant;
 
 /// The client's line about its connection, and the milliseconds until it was open.
 pub fn way(client: &str) -> (&str, f64) {
@@ -133,7 +135,7 @@ fn where_udp_is_blocked_the_relay_carries_it_and_everybody_is_told_why() {
 fn behind_two_firewalls_that_translate_addresses_the_path_becomes_direct() {
     let Some(lab) = Lab::in_network(Network::behind_routers(Nat::SamePort), "8") else { return };
     let desk = Desk::new(&lab.machines.site, &lab.machines.server);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let mut client = lab.machines.start(lab.training(&desk));
     wait_for("a direct path", SOON, || {
         let said = client.stderr();
@@ -158,7 +160,8 @@ fn trains_on(machines: &Machines, what: &str) -> String {
     way.to_owned()
 }
 
-fn machines(network: std::io::Result<Network>) -> Option<Machines> {
+/// Three machines without a certificate.
+pub fn machines(network: std::io::Result<Network>) -> Option<Machines> {
     let (site, network) = (Site::new(), made(network)?);
     let address = network.server_address();
     let server = network.on(Machine::Server, || TestServer::on(&site, address));
@@ -251,8 +254,32 @@ fn without_a_path_every_attempted_way_is_named() {
     let ended = network.on(Machine::Client, || client.run());
     println!("no way at all: told after {:.1} s", ended.took.as_secs_f64());
     ended.assert_code(3).assert_says(&[
-        "gave no answer over UDP within 15 s, and the signaling server has no relay",
+        "gave no answer over UDP within 8 s, and the signaling server has no relay",
         "over WebRTC, no path to the other side was found",
         "switch on the signaling server's relay",
     ]);
+}
+
+#[test]
+fn a_relay_that_refuses_says_why_to_the_user() {
+    let Some(network) = made(Network::new()) else { return };
+    network.separate().unwrap();
+    let (site, address) = (Site::new(), network.server_address());
+    let full = "[signaling.limits]\nrelay_connections = 1\n";
+    let server = network.on(Machine::Server, || TestServer::configured(&site, address, full));
+    // It has the only place.
+    let worker = network.on(Machine::Worker, || {
+        TestWorker::setup(&site, "worker").arguments(&["-v"]).start(&server)
+    });
+    wait_for("the worker at the relay", SOON, || {
+        let asked = || serving::ask(server.address(), "GET", "/health", "").1;
+        network.on(Machine::Client, asked).contains(r#""relay_connections":1"#).then_some(())
+    });
+    let client = site.client(&server).track_fixture(&site).session(worker.credentials());
+    let (mut client, start) = (network.on(Machine::Client, || client.start()), Instant::now());
+    wait_said(&client, "the server's relay refuses this program");
+    println!("refused by the relay: told after {:.1} s", start.elapsed().as_secs_f64());
+    assert_eq!(client.wait(A_WHILE), 3, "{}", client.transcript());
+    let said = client.stderr();
+    assert!(said.contains("the relay has no place left"), "{said}");
 }

@@ -2,9 +2,8 @@
 
 use crate::support::{guest, training, worker};
 use sleap_rtc_policy::examine::PluginFile;
-use sleap_rtc_policy::lock::{Lock, install};
+use sleap_rtc_policy::lock::{Accepted, Lock, install};
 use sleap_rtc_policy::{ExtensionPoint, Policies, PolicyConfig};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -19,6 +18,13 @@ fn locked(dir: &Path) -> PolicyConfig {
     config.selection[0].plugin = Some("lab".into());
     config.selection[0].settings.insert("prefer".into(), "b.lab".into());
     config
+}
+
+/// Accepts `bytes` as the plugin `lab`, and nothing else.
+fn accept(lock: &Lock, bytes: &[u8]) {
+    let mut accepted = Accepted::default();
+    accepted.insert("lab.wasm".into(), hash(bytes), None);
+    lock.accept(&accepted).unwrap();
 }
 
 fn refused(config: &PolicyConfig) -> String {
@@ -40,7 +46,7 @@ fn only_what_was_accepted_is_loaded_and_both_hashes_are_named() {
     let said = refused(&config);
     assert!(said.contains("lab.wasm is not in") && said.contains(&hash(&bytes)), "{said}");
     let lock = Lock::of(dir.path());
-    lock.accept(BTreeMap::from([("lab.wasm".into(), hash(&bytes))])).unwrap();
+    accept(&lock, &bytes);
     Policies::load(&config).map(drop).unwrap();
     install(&dir.path().join("lab.wasm"), &other).unwrap();
     let said = refused(&config);
@@ -55,7 +61,7 @@ async fn a_changed_file_must_be_accepted_before_it_answers() {
     let dir = tempfile::tempdir().unwrap();
     let (bytes, other) = (guest("hostile-guest"), guest("custom-policy"));
     let lock = Lock::of(dir.path());
-    let accept = |bytes| lock.accept(BTreeMap::from([("lab.wasm".into(), hash(bytes))])).unwrap();
+    let accept = |bytes: &[u8]| accept(&lock, bytes);
     install(&dir.path().join("lab.wasm"), &bytes).unwrap();
     accept(&bytes);
     let policies = Policies::load(&locked(dir.path())).unwrap();

@@ -23,25 +23,19 @@ const BUILDS: [Build; 3] = [
     Build { feature: "worker", without: &["ratatui"] },
 ];
 
-/// The features with which the plugins are built for everything else.
-const PLUGINS: &str =
-    "fewest-running/default,largest-gpu/default,linear-estimate/default,requirements/default";
+/// The features with which the plugins and the server are built for everything else: without them, build scripts
+/// would be built anew, and all that depends on them. The builds for laptops check the server without its page.
+const SHARED: &str = "fewest-running/default,largest-gpu/default,linear-estimate/default,\
+                      requirements/default,sleap-rtc-signaling/page";
 
-/// The crates that a page in a browser uses.
-const IN_BROWSERS: [&str; 8] = [
-    "sleap-rtc-protocol",
-    "sleap-rtc-trust",
-    "sleap-rtc-package",
-    "sleap-rtc-page",
-    "fewest-running",
-    "largest-gpu",
-    "linear-estimate",
-    "requirements",
-];
+/// The policies, which a page in a browser uses as plain functions. Everything else that the page uses is built for
+/// browsers by `host/signaling/build.rs`.
+const IN_BROWSERS: [&str; 4] = ["fewest-running", "largest-gpu", "linear-estimate", "requirements"];
 
-/// Where clients run besides Linux.
-const LAPTOPS: [(&str, &str); 2] =
-    [("x86_64-pc-windows-gnu", "Windows"), ("aarch64-apple-darwin", "macOS")];
+/// A system besides Linux on which clients run: the name that rustc has for it, and its own.
+pub type Laptop = (&'static str, &'static str);
+pub const WINDOWS: Laptop = ("x86_64-pc-windows-gnu", "Windows");
+pub const MAC: Laptop = ("aarch64-apple-darwin", "macOS");
 
 /// Everything but the worker, which runs on Unix only. The server's page is the same on every system.
 pub const ON_LAPTOPS: &str = "client,signaling";
@@ -50,16 +44,15 @@ pub const ON_LAPTOPS: &str = "client,signaling";
 const NO_COMPILER: &str = "#!/bin/sh\nwhile [ $# -gt 0 ]; do\n    case $1 in\n    \
                            -o) shift; : > \"$1\" ;;\n    *.a) : > \"$1\" ;;\n    esac\n    shift\ndone\n";
 
-/// Checks that each builds, without the crates that it does not need.
-pub fn check(steps: &mut Steps) {
+/// Checks that each builds, without the crates that it does not need, and the client for `laptops`.
+pub fn check(steps: &mut Steps, laptops: &[Laptop]) {
     for build in &BUILDS {
         let name = format!("the feature {} alone", build.feature);
         steps.check(&name, || build.check());
     }
     steps.check("crates for browsers", in_browsers);
-    for (triple, system) in LAPTOPS {
-        steps.check(&format!("the client for {system}"), || on_laptops(triple, system));
-    }
+    let systems: Vec<&str> = laptops.iter().map(|(_, system)| *system).collect();
+    steps.check(&format!("the client for {}", systems.join(" and ")), || on_laptops(laptops));
 }
 
 impl Build {
@@ -71,7 +64,7 @@ impl Build {
     /// Lints the program together with all other crates. Alone it would need some dependencies with
     /// fewer features, which would be built only for this.
     fn lint(&self) -> Result<()> {
-        let features = format!("sleap-rtc/{},{PLUGINS}", self.feature);
+        let features = format!("sleap-rtc/{},{SHARED}", self.feature);
         let mut clippy = cargo(&["clippy", "--quiet", "--workspace", "--lib", "--bins"]);
         clippy.args(["--no-default-features", "--features", &features, "--", "-D", "warnings"]);
         call(&mut clippy)
@@ -106,16 +99,19 @@ fn in_browsers() -> Result<()> {
     call(cargo(&["check", "--quiet"]).args(target).args(packages))
 }
 
-/// Only Rust code is checked, so this needs no compiler of C for that system, and none of its libraries.
-fn on_laptops(triple: &str, system: &str) -> Result<()> {
-    rust_target(triple, &format!("client on {system}"))?;
+/// Only Rust code is checked, so this needs no compiler of C for these systems, and none of their libraries.
+fn on_laptops(laptops: &[Laptop]) -> Result<()> {
     let compiler = target().join("no-compiler");
     fs::write(&compiler, NO_COMPILER)?;
     fs::set_permissions(&compiler, Permissions::from_mode(0o755))?;
     let mut check = cargo(&["clippy", "--quiet", "--package", "sleap-rtc", "--bin", "sleap-rtc"]);
-    check.args(["--no-default-features", "--features", ON_LAPTOPS, "--target", triple]);
-    for tool in ["CC", "CXX", "AR"] {
-        check.env(format!("{tool}_{}", triple.replace('-', "_")), &compiler);
+    check.args(["--no-default-features", "--features", ON_LAPTOPS]);
+    for (triple, system) in laptops {
+        rust_target(triple, &format!("client on {system}"))?;
+        check.args(["--target", triple]);
+        for tool in ["CC", "CXX", "AR"] {
+            check.env(format!("{tool}_{}", triple.replace('-', "_")), &compiler);
+        }
     }
     // Nothing is read there.
     call(check.env("SDKROOT", "/").args(["--", "-D", "warnings"]))

@@ -1,5 +1,6 @@
 //! Runs signaling server, worker and client as real processes on loopback.
 
+use crate::old_system::OldSystem;
 use crate::programs::{call, root, target};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -24,6 +25,7 @@ pub struct Loopback {
     pub folder: PathBuf,
     binary: PathBuf,
     path: OsString,
+    system: Option<OldSystem>,
 }
 
 /// A signaling server.
@@ -62,7 +64,12 @@ impl Loopback {
         let before = env::var_os("PATH").unwrap_or_default();
         let path = [trainer.to_owned()].into_iter().chain(env::split_paths(&before));
         let path = env::join_paths(path)?;
-        Ok(Self { folder, binary: program.canonicalize()?, path })
+        Ok(Self { folder, binary: program.canonicalize()?, path, system: None })
+    }
+
+    /// The same, with all of them in another system.
+    pub fn within(self, system: OldSystem) -> Self {
+        Self { system: Some(system), ..self }
     }
 
     /// Changes lines of the package's training configuration.
@@ -84,6 +91,9 @@ impl Loopback {
         command.args(arguments).current_dir(&home).env("HOME", &home).env("PATH", &self.path);
         for variable in ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "SLEAP_RTC_ENV"] {
             command.env_remove(variable);
+        }
+        if let Some(system) = &self.system {
+            command = system.command(&command);
         }
         command.stdin(Stdio::null());
         Ok(command)
@@ -143,6 +153,11 @@ impl Loopback {
 }
 
 impl Server {
+    /// Where its pages are.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
     fn addresses(&self, command: &mut Command) {
         command.env("SLEAP_RTC_SIGNALING_HTTP", &self.http);
         command.env("SLEAP_RTC_SIGNALING_WS", &self.websocket);

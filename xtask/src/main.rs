@@ -8,8 +8,12 @@ mod builds;
 mod check;
 mod demo;
 mod early_end;
+mod estimates;
+mod lighthouse;
 mod loopback;
+mod old_system;
 mod picture;
+mod pictures;
 mod prerequisites;
 mod programs;
 mod python;
@@ -36,18 +40,26 @@ cargo xtask structure
     that occur twice in a crate.
 cargo xtask bench NAME [OPTIONS]
     Measures the real programs, beside a peer in the same run; `bench --help` lists the names.
+cargo xtask estimates
+    Trains ten times with real sleap-nn on this machine's CPU, and says what the worker's estimates
+    were worth.
 cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
     Kills, freezes, disconnects and fills up everything that takes part in a job, and checks that
     nothing is lost. As root it also uses networks and disks of its own.
 cargo xtask trainers [VERSION ...]
     Runs the oldest supported, the pinned and the newest sleap-nn (or these): its options, training,
     inference script, tracking, videos elsewhere, stop and cancel, failures and what they leave.
-cargo xtask wheel [--try]
+cargo xtask wheel [--try | --in SYSTEM]
     A wheel and an archive for Linux in target/dist, which need glibc 2.28 and nothing else. --try
     installs the wheel into an empty environment, trains once with the stand-in trainer, and says how
-    long that took.
+    long that took. --in does so in the folder of another Linux, as debootstrap makes it.
 cargo xtask windows
     Builds everything but the worker for Windows, and runs the tests of the Windows client with Wine.
+cargo xtask lighthouse
+    Has Lighthouse judge the page: accessibility and best practices. Needs Node 20 and Chromium.
+cargo xtask pictures
+    Draws the pictures in docs/pictures anew: the page, the view of a training, `top` and a report.
+    Names machines as the pictures show them, which needs root.
 cargo xtask man [DIR]
     Writes the manual pages, by default into target/man.
 cargo xtask python-peers
@@ -105,7 +117,10 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "demo" => demo::run(&options),
         "test" => check::test(&options),
         "lint" => check::lint(),
+        "estimates" => estimates::run(),
         "windows" => windows::run(),
+        "pictures" => pictures::run(),
+        "lighthouse" => lighthouse::run(),
         "structure" => check::structure().map(|()| ExitCode::SUCCESS),
         "python-peers" => {
             prerequisites::python()?;

@@ -130,6 +130,14 @@ const BROWSER: &[Need] = &[Need {
     otherwise: "install Chromium and chromedriver of the same version",
 }];
 
+/// For the tests of shared plugins.
+const REGISTRY: &[Need] = &[Need {
+    what: "a registry (`docker-registry`)",
+    there: || Path::new("/usr/bin/docker-registry").is_file(),
+    packages: &["docker-registry"],
+    otherwise: "install the CNCF's registry as /usr/bin/docker-registry; its service need not run",
+}];
+
 /// For the tests of the terminal.
 const TERMINAL: &[Need] = &[Need {
     what: "tmux",
@@ -184,9 +192,23 @@ pub fn browser() -> Result<()> {
     provide(BROWSER)
 }
 
+/// For the test of the page in Firefox. Installs nothing: Debian has no geckodriver.
+pub fn firefox() -> Result<()> {
+    let missing = ["firefox-esr", "geckodriver"].into_iter().find(|name| find(name).is_none());
+    match missing {
+        None => Ok(()),
+        Some(name) => bail!("`{name}` is not installed (`cargo install geckodriver`)"),
+    }
+}
+
 /// For the tests of Slurm.
 pub fn slurm() -> Result<()> {
     provide(SLURM)
+}
+
+/// For the tests of shared plugins.
+pub fn registry() -> Result<()> {
+    provide(REGISTRY)
 }
 
 /// For the tests of the terminal.

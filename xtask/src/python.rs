@@ -155,20 +155,25 @@ fn tools(name: &str, requirements: &str, venv: &str) -> Result<PathBuf> {
 
 /// Installs jco into `target/plugin-tools`. Returns its folder, or `None` without Node 20 and npm.
 pub fn jco() -> Result<Option<PathBuf>> {
+    let wanted = root().join("tests/plugin-tools/package.json");
+    npm_tools(&wanted, &target().join("plugin-tools/js"), "jco")
+}
+
+/// Installs what the file `wanted` lists, of which `program` is part, into `folder`. Returns the folder
+/// of its programs, or `None` without Node 20 and npm.
+pub fn npm_tools(wanted: &Path, folder: &Path, program: &str) -> Result<Option<PathBuf>> {
     const NEW_ENOUGH: &str = "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)";
     if !works("node", &["-e", NEW_ENOUGH]) || !works("npm", &["--version"]) {
         return Ok(None);
     }
-    let (wanted, folder) =
-        (root().join("tests/plugin-tools/package.json"), target().join("plugin-tools/js"));
     let bin = folder.join("node_modules/.bin");
     let filled_from = fs::read(folder.join("package.json")).unwrap_or_default();
-    if filled_from != fs::read(&wanted)? || !bin.join("jco").exists() {
-        println!("installing jco into {}", folder.display());
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        fs::copy(&wanted, folder.join("package.json"))?;
+    if filled_from != fs::read(wanted)? || !bin.join(program).exists() {
+        println!("installing {program} into {}", folder.display());
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        fs::copy(wanted, folder.join("package.json"))?;
         let mut npm = Command::new("npm");
-        call(npm.args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+        call(npm.args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(folder))?;
     }
     Ok(Some(bin))
 }

@@ -3,6 +3,7 @@
 //! zig compiles the C and C++ parts and links: against an old glibc, and with a C++ library inside.
 
 use crate::loopback::{Loopback, Running, model_below};
+use crate::old_system::{self, OldSystem};
 use crate::programs::{call, cargo, root, target};
 use crate::{prerequisites, python};
 use anyhow::{Context, Result, bail, ensure};
@@ -19,13 +20,28 @@ const FIRST_SESSION: Duration = Duration::from_secs(120);
 /// For one client with the stand-in trainer.
 const JOB_WITHIN: Duration = Duration::from_secs(90);
 
+/// How the wheel is tried.
+enum Trial {
+    None,
+    /// In an empty Python environment.
+    Here,
+    /// In the folder of another Linux.
+    In(PathBuf),
+}
+
 /// Builds both, and with `--try` installs the wheel as a new user does.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    let is_try = match arguments {
-        [] => false,
-        [option] if option == "--try" => true,
-        _ => bail!("`cargo xtask wheel` takes only --try"),
+    let trial = match arguments {
+        [] => Trial::None,
+        [option] if option == "--try" => Trial::Here,
+        [option, system] if option == "--in" => Trial::In(system.into()),
+        _ => bail!("`cargo xtask wheel` takes --try, or --in SYSTEM"),
     };
+    if matches!(trial, Trial::In(_))
+        && let Some(ended) = old_system::apart()?
+    {
+        return Ok(ended);
+    }
     ensure!(OS == "linux", "wheels are built on Linux, for Linux");
     prerequisites::build()?;
     prerequisites::python()?;
@@ -34,8 +50,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let share = target().join("wheel/share");
     documents(&program, &share)?;
     let wheel = pack(&tools, &program, &share)?;
-    if is_try {
-        first_session(&wheel)?;
+    match trial {
+        Trial::None => {}
+        Trial::Here => first_session(&wheel)?,
+        Trial::In(system) => in_old_system(&program, &system)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -160,8 +178,38 @@ fn first_session(wheel: &Path) -> Result<()> {
     println!("installed after {:.1} s", start.elapsed().as_secs_f64());
     let program = venv.join("bin/sleap-rtc");
     call(Command::new(&program).arg("--version"))?;
-    let demo = Loopback::with("wheel/session", &root().join("tests/stand-in"), &program)?;
-    let mut worker = start_worker(&demo)?;
+    train(&Loopback::with("wheel/session", &root().join("tests/stand-in"), &program)?)?;
+    let took = start.elapsed();
+    println!("installed, trained and fetched in {:.1} s", took.as_secs_f64());
+    ensure!(took < FIRST_SESSION, "a first session may take {} s", FIRST_SESSION.as_secs());
+    Ok(())
+}
+
+/// Checks that the program runs in another system: alone, and for a training where Python is there for the
+/// stand-in trainer.
+fn in_old_system(program: &Path, folder: &Path) -> Result<()> {
+    let system = OldSystem::enter(folder)?;
+    let libc = system.first_line("ldd", &["--version"]).context("no ldd there")?;
+    let path = program.to_str().context("an odd path")?;
+    let version = system.first_line(path, &["--version"]).context("the program does not start")?;
+    println!("{version} with {libc}");
+    let python = system.first_line("python3", &["--version"]);
+    let demo = Loopback::with("wheel/in-system", &root().join("tests/stand-in"), program)?;
+    let demo = demo.within(system);
+    let checks = demo.command("worker", &["doctor", "--json"])?.output()?;
+    ensure!(checks.stdout.starts_with(b"["), "doctor says nothing: {checks:?}");
+    let Some(python) = python else {
+        println!("no python3 there, so no training");
+        return Ok(());
+    };
+    train(&demo)?;
+    println!("trained there, with {python} for the stand-in trainer");
+    Ok(())
+}
+
+/// Trains once, as the README's first session has it.
+fn train(demo: &Loopback) -> Result<()> {
+    let mut worker = start_worker(demo)?;
     let address = worker.wait_line("--signaling ")?;
     let (room, token) = (worker.wait_line("Room ID:")?, worker.wait_line("Token:")?);
     let models = demo.folder.join("models");
@@ -174,9 +222,7 @@ fn first_session(wheel: &Path) -> Result<()> {
     ensure!(status.success(), "the client ended with {status}; {}", client.hint());
     let model = model_below(&models)?;
     worker.stop()?;
-    let took = start.elapsed();
-    println!("installed, trained and fetched {} in {:.1} s", model.display(), took.as_secs_f64());
-    ensure!(took < FIRST_SESSION, "a first session may take {} s", FIRST_SESSION.as_secs());
+    println!("fetched {}", model.display());
     Ok(())
 }
 

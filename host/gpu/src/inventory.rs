@@ -23,7 +23,7 @@ pub struct Device {
     /// Its permanent identifier, such as `GPU-…`.
     pub uuid: Option<String>,
     /// Whether it can be used.
-    pub health: Health,
+    pub health: GpuHealth,
     /// Its MIG devices, if MIG is enabled.
     pub slices: Vec<Slice>,
     /// The processes that use it, if the driver reports them.
@@ -33,14 +33,14 @@ pub struct Device {
 /// Whether a GPU can be used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Health {
+pub enum GpuHealth {
     /// It answers.
     Working(Gpu),
     /// It is gone from the bus or in an error state. The text is the driver's error message.
     Lost(String),
 }
 
-impl Health {
+impl GpuHealth {
     /// What it reports, if it answers.
     pub fn gpu(&self) -> Option<&Gpu> {
         match self {

@@ -31,7 +31,7 @@ mod survey;
 mod visible;
 
 pub use child::{SUBCOMMAND, survey_in_child};
-pub use inventory::{Device, GpuProcess, Health, Inventory, Slice};
+pub use inventory::{Device, GpuHealth, GpuProcess, Inventory, Slice};
 pub use survey::{Survey, survey};
 pub use visible::{Selector, visible_devices};
 

@@ -1,7 +1,7 @@
 //! Finds GPUs through the program `nvidia-smi`, in case the driver's library is not found, or is too old.
 
 use super::command::{CommandError, ProgramOutput, run};
-use super::inventory::{Device, Health, Inventory, Memory, Slice, gpu};
+use super::inventory::{Device, GpuHealth, Inventory, Memory, Slice, gpu};
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::text::Printable;
 use std::process::Command;
@@ -83,8 +83,8 @@ fn read_row(line: &str) -> Option<(Device, Option<String>)> {
         return None;
     }
     let health = match read_memory(total, free) {
-        Ok(memory) => Health::Working(gpu(model.to_owned(), memory, read_share(utilization))),
-        Err(words) => Health::Lost(format!("{model}: {words}")),
+        Ok(memory) => GpuHealth::Working(gpu(model.to_owned(), memory, read_share(utilization))),
+        Err(words) => GpuHealth::Lost(format!("{model}: {words}")),
     };
     let device = Device {
         index: index.parse().ok()?,
@@ -123,7 +123,7 @@ fn add_lost(devices: &mut Vec<Device>, messages: &[&str]) {
     });
     let mut numbers = (0u32..).filter(|index| devices.iter().all(|d| d.index != *index));
     let lost = about_a_device.map_while(|words| {
-        let (uuid, health) = (None, Health::Lost((*words).to_owned()));
+        let (uuid, health) = (None, GpuHealth::Lost((*words).to_owned()));
         let index = numbers.next()?;
         Some(Device { index, uuid, health, slices: Vec::new(), processes: None })
     });
@@ -149,7 +149,7 @@ fn add_slices(devices: &mut [Device], list: &str) {
 }
 
 /// Reads one MIG device. Its memory is part of its profile's name.
-fn read_slice(text: &str, parent: &Health) -> Option<Slice> {
+fn read_slice(text: &str, parent: &GpuHealth) -> Option<Slice> {
     let profile = text.split_whitespace().next()?;
     let uuid = text.split_once("(UUID:")?.1.trim().trim_end_matches(')').trim();
     let memory = profile.split('.').find_map(|part| part.split_once("gb").map(|(gb, _)| gb))?;
@@ -181,12 +181,12 @@ mod tests {
     /// The number of each device, and its memory or error message.
     fn seen(inventory: &Inventory) -> Vec<(u32, Result<u64, &str>)> {
         let health = |device: &'_ Device| match &device.health {
-            Health::Working(gpu) => Ok(gpu.memory_mib),
-            Health::Lost(_) => Err(()),
+            GpuHealth::Working(gpu) => Ok(gpu.memory_mib),
+            GpuHealth::Lost(_) => Err(()),
         };
         let words = |device: &'_ Device| match &device.health {
-            Health::Lost(words) => words.clone().leak() as &str,
-            Health::Working(_) => "",
+            GpuHealth::Lost(words) => words.clone().leak() as &str,
+            GpuHealth::Working(_) => "",
         };
         let devices = inventory.devices.iter();
         devices.map(|d| (d.index, health(d).map_err(|()| words(d)))).collect()

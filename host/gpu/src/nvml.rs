@@ -1,7 +1,7 @@
 //! Finds GPUs through NVML, the driver's library, which is loaded on demand.
 
 use super::BYTES_PER_MIB;
-use super::inventory::{Device, GpuProcess, Health, Inventory, Memory, Slice, gpu};
+use super::inventory::{Device, GpuHealth, GpuProcess, Inventory, Memory, Slice, gpu};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
@@ -70,11 +70,11 @@ struct DeviceReport {
 fn list(driver: &impl Driver) -> Result<Inventory, NvmlError> {
     let devices = (0..driver.device_count()?).map(|index| match driver.read(index) {
         Ok(DeviceReport { uuid, model, memory, utilization, slices, processes }) => {
-            let health = Health::Working(gpu(model, memory, utilization));
+            let health = GpuHealth::Working(gpu(model, memory, utilization));
             Device { index, uuid, health, slices, processes }
         }
         Err(error) => {
-            let health = Health::Lost(error.to_string());
+            let health = GpuHealth::Lost(error.to_string());
             Device { index, uuid: None, health, slices: Vec::new(), processes: None }
         }
     });
@@ -203,7 +203,7 @@ mod tests {
         let memory = |device: &Device| device.health.gpu().map(|gpu| gpu.memory_mib);
         let seen: Vec<_> = found.devices.iter().map(memory).collect();
         assert_eq!(seen, [Some(24564), None, Some(24564)]);
-        let Health::Lost(words) = &found.devices[1].health else { panic!("{found:?}") };
+        let GpuHealth::Lost(words) = &found.devices[1].health else { panic!("{found:?}") };
         assert!(words.contains("bus") || words.contains("lost"), "{words}");
         assert_eq!(found.driver_version.as_deref(), Some("580.173.02"));
     }

@@ -66,14 +66,14 @@ fn listed(inventory: Inventory, driver_files: &[String]) -> Survey {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inventory::{Device, Health};
+    use super::super::inventory::{Device, GpuHealth};
     use super::*;
     use sleap_rtc_protocol::capabilities::Gpu;
 
     fn one_gpu() -> Inventory {
         let gpu = Gpu { model: "A".into(), memory_mib: 1, ..Gpu::default() };
         let (uuid, slices, processes) = (None, vec![], None);
-        let device = Device { index: 0, uuid, health: Health::Working(gpu), slices, processes };
+        let device = Device { index: 0, uuid, health: GpuHealth::Working(gpu), slices, processes };
         Inventory { devices: vec![device], ..Inventory::default() }
     }
 

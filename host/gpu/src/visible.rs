@@ -65,7 +65,7 @@ fn starts_with(text: &str, start: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Health;
+    use super::super::GpuHealth;
     use super::*;
     use sleap_rtc_protocol::capabilities::Gpu;
 
@@ -88,7 +88,7 @@ mod tests {
         let device = |index, uuid: &str, slices| Device {
             index,
             uuid: Some(uuid.into()),
-            health: Health::Lost(String::new()),
+            health: GpuHealth::Lost(String::new()),
             slices,
             processes: None,
         };

@@ -229,7 +229,7 @@ impl TrainerSearch {
         match run {
             Run::Train(run) => self.train(run, ports),
             Run::TrainLegacy(run) => {
-                let arguments = vec![legacy_config(&run.config), run.labels.path.to_string()];
+                let arguments = vec![legacy_config(&run.config.path), run.labels.path.to_string()];
                 Ok(CommandLine { program: self.legacy(run)?, arguments })
             }
             Run::Track(run) => self.track(run, made),
@@ -238,7 +238,7 @@ impl TrainerSearch {
 
     fn train(&self, run: &Train, ports: Option<Ports>) -> Result<CommandLine, CommandError> {
         let (program, mut arguments) = self.find_command(TRAIN)?;
-        let config = run.config.as_str();
+        let config = run.config.path.as_str();
         let (folder, name) = config.rsplit_once('/').unwrap_or((".", config));
         arguments.extend(["--config-name", name, "--config-dir", folder].map(str::to_owned));
         for (option, old, new) in &run.maps {
@@ -258,7 +258,7 @@ impl TrainerSearch {
     }
 
     fn legacy(&self, run: &TrainLegacy) -> Result<PathBuf, CommandError> {
-        let config = run.config.to_string();
+        let config = run.config.path.to_string();
         self.find("sleap-train").ok_or(CommandError::NeedsLegacy { config })
     }
 

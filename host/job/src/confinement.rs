@@ -207,12 +207,6 @@ fn namespaces(grants: &[Grant], place: &TrainerDirs, this: &Path) -> Vec<OsStrin
         "--tmpfs",
         "/dev/shm",
     ];
-    // Bubblewrap creates these for the new namespaces.
-    let own = |path: &Path| {
-        ["/proc", "/dev/shm", "/dev/pts", "/dev/ptmx", "/dev/tty"]
-            .iter()
-            .any(|own| path == Path::new(own))
-    };
     let mut arguments: Vec<OsString> = WORDS.iter().map(Into::into).collect();
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut bind = |option: &str, path: &Path| {
@@ -227,10 +221,7 @@ fn namespaces(grants: &[Grant], place: &TrainerDirs, this: &Path) -> Vec<OsStrin
         folders.push(place);
         folders.extend(written.map(Path::to_owned));
     };
-    let mut sorted: Vec<&Grant> = grants.iter().filter(|grant| !own(&grant.path)).collect();
-    // A folder is mounted before its content.
-    sorted.sort_by_key(|grant| grant.path.components().count());
-    for grant in sorted {
+    for grant in mounts(grants) {
         match grant.access {
             Access::Read => bind("--ro-bind-try", &grant.path),
             Access::Write => bind("--bind-try", &grant.path),
@@ -241,6 +232,28 @@ fn namespaces(grants: &[Grant], place: &TrainerDirs, this: &Path) -> Vec<OsStrin
     bind("--ro-bind", &place.confinement_file);
     arguments.extend(["--chdir".into(), place.folder.clone().into(), "--".into()]);
     arguments
+}
+
+/// What is mounted for these grants, a folder before its content.
+fn mounts(grants: &[Grant]) -> Vec<&Grant> {
+    // Bubblewrap creates these for the new namespaces.
+    const OWN: [&str; 5] = ["/proc", "/dev/shm", "/dev/pts", "/dev/ptmx", "/dev/tty"];
+    // Rights add up, so what lies in a folder that may be changed is not mounted again: it could no longer be
+    // replaced.
+    let writable: Vec<PathBuf> = grants
+        .iter()
+        .filter(|grant| grant.access == Access::Write)
+        .filter_map(|grant| grant.path.canonicalize().ok())
+        .collect();
+    let is_writable = |place: PathBuf| writable.iter().any(|folder| place.starts_with(folder));
+    let is_covered = |grant: &Grant| {
+        grant.access == Access::Read && grant.path.canonicalize().is_ok_and(is_writable)
+    };
+    let is_own = |path: &Path| OWN.iter().any(|own| path == Path::new(own));
+    let is_mounted = |grant: &&Grant| !is_own(&grant.path) && !is_covered(grant);
+    let mut mounts: Vec<&Grant> = grants.iter().filter(is_mounted).collect();
+    mounts.sort_by_key(|grant| grant.path.components().count());
+    mounts
 }
 
 #[cfg(test)]
@@ -315,5 +328,10 @@ mod tests {
         assert!(both.contains(&tool.clone().into()) && !both.contains(&link.clone().into()));
         let alone = mounted(&[&link]);
         assert!(alone.contains(&link.into()), "{alone:?}");
+        // In a folder that may be changed, a file that is named as well could no longer be replaced.
+        let may = |path: &Path, access| Grant { path: path.to_owned(), access };
+        let grants = [may(&home.join("tools"), Access::Write), may(&tool, Access::Read)];
+        let both = namespaces(&grants, &place, Path::new("/usr/bin/env"));
+        assert!(!both.contains(&tool.clone().into()), "{both:?}");
     }
 }

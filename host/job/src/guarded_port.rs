@@ -5,6 +5,7 @@
 //! job's own processes to ZMQ, which listens in a folder that no other user can enter.
 
 use super::processes;
+use sleap_rtc_base::rate_limit::RateLimit;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// The most connections to one port at once. A trainer opens one, and another if it loses the
 /// first.
@@ -118,9 +119,10 @@ async fn pass_on(stream: TcpStream, to: PathBuf) {
     let (mut from_trainer, mut to_trainer) = stream.into_split();
     let (mut from_us, mut to_us) = socket.into_split();
     let sending = async move {
-        let (mut buffer, mut budget) = (vec![0; BUFFER_BYTES], Budget::new(Instant::now()));
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut limit = RateLimit::new(Instant::now().into_std());
         while let Ok(count @ 1..) = from_trainer.read(&mut buffer).await {
-            sleep_until(budget.take(count, Instant::now())).await;
+            sleep(wait(&mut limit, count, Instant::now().into_std())).await;
             if to_us.write_all(&buffer[..count]).await.is_err() {
                 return;
             }
@@ -133,24 +135,10 @@ async fn pass_on(stream: TcpStream, to: PathBuf) {
     }
 }
 
-/// A token bucket: the bytes that may pass now.
-struct Budget {
-    bytes: f64,
-    at: Instant,
-}
-
-impl Budget {
-    fn new(now: Instant) -> Self {
-        Self { bytes: BURST_BYTES, at: now }
-    }
-
-    /// Spends `count` bytes and returns the time at which they may pass.
-    fn take(&mut self, count: usize, now: Instant) -> Instant {
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() * BYTES_PER_S;
-        self.bytes = (self.bytes + earned).min(BURST_BYTES) - count as f64;
-        self.at = now;
-        now + Duration::from_secs_f64((-self.bytes).max(0.0) / BYTES_PER_S)
-    }
+/// How long `count` bytes have to wait.
+fn wait(limit: &mut RateLimit, count: usize, now: std::time::Instant) -> Duration {
+    let in_s = |bytes: f64| Duration::from_secs_f64(bytes / BYTES_PER_S);
+    limit.charge(in_s(count as f64), now).saturating_sub(in_s(BURST_BYTES))
 }
 
 #[cfg(test)]
@@ -174,13 +162,13 @@ mod tests {
 
     #[test]
     fn a_sender_above_its_rate_waits() {
-        let start = Instant::now();
-        let mut budget = Budget::new(start);
-        assert_eq!(budget.take(BURST_BYTES as usize, start), start);
+        let start = std::time::Instant::now();
+        let mut limit = RateLimit::new(start);
+        assert_eq!(wait(&mut limit, BURST_BYTES as usize, start), Duration::ZERO);
         let second = BYTES_PER_S as usize;
-        assert_eq!(budget.take(second, start), start + Duration::from_secs(1));
+        assert_eq!(wait(&mut limit, second, start), Duration::from_secs(1));
         let later = start + Duration::from_secs(3);
-        assert_eq!(budget.take(second, later), later);
+        assert_eq!(wait(&mut limit, second, later), Duration::ZERO);
     }
 
     #[tokio::test]

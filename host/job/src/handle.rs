@@ -89,6 +89,10 @@ pub(crate) async fn start(
             break JobHandle::of(folder);
         }
         let gone = child.try_wait().is_ok_and(|status| status.is_some());
+        // The job had begun before its process was killed: who watches it records that it was interrupted.
+        if gone && matches!(folder.record()?.state, JobState::Running { .. }) {
+            break JobHandle::of(folder);
+        }
         if (gone && folder.outcome()?.is_none()) || Instant::now() > deadline {
             break Err(JobError::Silent(said));
         }
@@ -345,5 +349,28 @@ impl EventStream {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::job_folder;
+
+    #[tokio::test]
+    async fn a_job_that_was_killed_right_after_its_beginning_was_interrupted() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = job_folder(state.path());
+        folder.lock().unwrap().begin().unwrap();
+        // As a process that began the job and was killed before it answered.
+        let binary = PathBuf::from("/bin/false");
+        let options = RunnerOptions { binary, settings: RunnerSettings::default() };
+        let handle = start(&folder, &options).await.unwrap();
+        let event = handle.events(0).next().await.unwrap().event;
+        assert_eq!(event, JobEvent::Finished { outcome: JobOutcome::Interrupted });
+
+        let never_began = job_folder(&state.path().join("another"));
+        let error = start(&never_began, &options).await.unwrap_err();
+        assert!(matches!(error, JobError::Silent(_)), "{error}");
     }
 }

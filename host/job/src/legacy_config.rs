@@ -8,18 +8,19 @@ use super::command::legacy_config;
 use serde_json::Value;
 use sleap_rtc_base::mounts::is_inside;
 use sleap_rtc_package::script::{TrainLegacy, is_foreign};
+use sleap_rtc_protocol::path::RelPath;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
 /// Writes the copy for a training whose package is in `root`.
 pub fn write(root: &Path, train: &TrainLegacy) -> io::Result<()> {
-    let original = train.config.below(root);
+    let original = train.config.path.below(root);
     if !is_inside(root, &original)? {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let mut config: Value = serde_json::from_slice(&std::fs::read(&original)?)?;
-    confine(root, &mut config);
+    confine(root, &train.files, &mut config);
     let object = config.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
     let outputs = object.entry("outputs").or_insert_with(|| serde_json::json!({}));
     let outputs = outputs.as_object_mut().ok_or(io::ErrorKind::InvalidData)?;
@@ -28,7 +29,7 @@ pub fn write(root: &Path, train: &TrainLegacy) -> io::Result<()> {
     for key in ["run_name_prefix", "run_name_suffix"] {
         outputs.insert(key.into(), "".into());
     }
-    let name = legacy_config(&train.config);
+    let name = legacy_config(&train.config.path);
     let path = original.with_file_name(name.rsplit('/').next().unwrap_or_default());
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -38,10 +39,15 @@ pub fn write(root: &Path, train: &TrainLegacy) -> io::Result<()> {
     file.write_all(&serde_json::to_vec_pretty(&config)?)
 }
 
-/// Replaces a path that leads out of the package by the file of the same name in it, or by null.
-fn confine(root: &Path, value: &mut Value) {
+/// Replaces the paths of `files`. Replaces any other path that leads out of the package by the file of the
+/// same name in it, or by null: trainers read no other files.
+fn confine(root: &Path, files: &[(String, RelPath)], value: &mut Value) {
     match value {
         Value::String(text) => {
+            if let Some((_, path)) = files.iter().find(|(written, _)| written == text) {
+                *value = path.as_str().into();
+                return;
+            }
             let leads_out = text.len() > 1 && is_foreign(text)
                 || text.split(['/', '\\']).any(|part| part == "..");
             if leads_out {
@@ -50,8 +56,10 @@ fn confine(root: &Path, value: &mut Value) {
                 *value = if is_there { name.into() } else { Value::Null };
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| confine(root, item)),
-        Value::Object(entries) => entries.values_mut().for_each(|entry| confine(root, entry)),
+        Value::Array(items) => items.iter_mut().for_each(|item| confine(root, files, item)),
+        Value::Object(entries) => {
+            entries.values_mut().for_each(|entry| confine(root, files, entry));
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -59,14 +67,14 @@ fn confine(root: &Path, value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sleap_rtc_package::script::{Folder, NamedPath};
-    use sleap_rtc_protocol::path::RelPath;
+    use sleap_rtc_package::script::Folder;
     use std::os::unix::fs::symlink;
 
     fn training() -> TrainLegacy {
-        let labels: NamedPath = Folder::default().place("a.slp").unwrap();
-        let config = RelPath::new("c.json").unwrap();
-        TrainLegacy { config, labels, run_name: Some("run".into()) }
+        let place = |text| Folder::default().place(text).unwrap();
+        let (config, labels) = (place("c.json"), place("a.slp"));
+        let files = vec![("/home/ada/old".into(), RelPath::new("models/old").unwrap())];
+        TrainLegacy { config, labels, run_name: Some("run".into()), files }
     }
 
     #[test]
@@ -74,10 +82,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("val.slp"), "").unwrap();
         let config = r#"{"data": {"labels": {"validation_labels": "/home/ada/val.slp",
-            "test_labels": "/etc/passwd", "hints": ["../x", "rel/y"]}}, "n": 1}"#;
+            "test_labels": "/etc/passwd", "hints": ["../x", "rel/y"]}},
+            "model": {"base_checkpoint": "/home/ada/old"}, "n": 1}"#;
         std::fs::write(root.path().join("c.json"), config).unwrap();
         write(root.path(), &training()).unwrap();
-        let written = std::fs::read(root.path().join(legacy_config(&training().config))).unwrap();
+        let written =
+            std::fs::read(root.path().join(legacy_config(&training().config.path))).unwrap();
         let written: Value = serde_json::from_slice(&written).unwrap();
         let labels = &written["data"]["labels"];
         assert_eq!(
@@ -86,6 +96,7 @@ mod tests {
         );
         assert_eq!(labels["hints"], serde_json::json!([null, "rel/y"]));
         assert_eq!(written["outputs"]["run_name"], "run");
+        assert_eq!(written["model"]["base_checkpoint"], "models/old");
     }
 
     #[test]
@@ -97,7 +108,7 @@ mod tests {
         assert!(write(root.path(), &training()).is_err());
         std::fs::remove_file(root.path().join("c.json")).unwrap();
         std::fs::write(root.path().join("c.json"), "{}").unwrap();
-        symlink(&secret, root.path().join(legacy_config(&training().config))).unwrap();
+        symlink(&secret, root.path().join(legacy_config(&training().config.path))).unwrap();
         write(root.path(), &training()).unwrap();
         assert_eq!(std::fs::read_to_string(&secret).unwrap(), "{}");
     }

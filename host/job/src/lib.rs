@@ -68,6 +68,7 @@
 //! ```
 
 mod active;
+mod cgroup;
 pub mod command;
 pub mod confine;
 pub mod confinement;

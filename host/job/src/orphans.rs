@@ -10,6 +10,7 @@ use super::results::Results;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::os;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,7 @@ struct TrainerProcess {
 pub fn remember(folder: &JobFolder, id: Option<u32>, private: &Path, results: Option<&Results>) {
     let Some(pid) = id.and_then(|id| i32::try_from(id).ok()) else { return };
     let (started, results, private) = (start_of(pid), results.cloned(), Some(private.to_owned()));
-    let trainer = TrainerProcess { pid, started, boot: boot(), results, private };
+    let trainer = TrainerProcess { pid, started, boot: os::boot_id(), results, private };
     let written = serde_json::to_vec(&trainer)
         .map_err(std::io::Error::from)
         .and_then(|json| fs::write(folder.path().join(FILE), json));
@@ -60,7 +61,7 @@ pub fn end(folder: &JobFolder) {
     forget(folder);
     let Ok(trainer) = serde_json::from_slice::<TrainerProcess>(&json) else { return };
     // A group without its leader is the old one, since its id is not reused before the group ends.
-    let is_other = trainer.boot != boot()
+    let is_other = trainer.boot != os::boot_id()
         || start_of(trainer.pid).is_some_and(|start| Some(start) != trainer.started);
     if let Some(group) = Pid::from_raw(trainer.pid)
         && !is_other
@@ -101,12 +102,6 @@ fn end_those_of(private: &Path) {
     }
 }
 
-/// A text that differs for each boot of the system, if the system provides one.
-fn boot() -> Option<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(id.trim().to_owned())
-}
-
 fn start_of(pid: i32) -> Option<u64> {
     Some(Status::of(pid)?.started)
 }
@@ -127,7 +122,7 @@ mod tests {
         let path = folder.path().join(FILE);
         let process =
             |started, boot| TrainerProcess { pid, started, boot, results: None, private: None };
-        let later = process(Some(1), boot());
+        let later = process(Some(1), os::boot_id());
         let before = Some("before the machine was started again".to_owned());
         let earlier = process(start_of(pid), before);
         for other in [later, earlier] {

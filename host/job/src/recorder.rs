@@ -5,6 +5,7 @@ use super::events::EventLog;
 use super::folder::JobFolder;
 use serde_json::Value;
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::rate_limit::RateLimit;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -16,8 +17,8 @@ use tokio::sync::watch;
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// The average rate and the largest burst of all other recorded messages. A training sends two in
 /// each epoch.
-const MESSAGES_PER_S: f64 = 50.0;
-const BURST_MESSAGES: f64 = 2000.0;
+const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
+const BURST_MESSAGES: u32 = 2000;
 const LIMIT_REACHED: &str = "\n[sleap-rtc] The log has reached its limit; further output is not \
      kept. The job continues.\n";
 
@@ -30,9 +31,7 @@ pub struct Recorder {
     message_bytes: u64,
     limit_bytes: u64,
     last_batch: Option<Instant>,
-    /// How many messages may pass, and when that was computed.
-    messages: f64,
-    messages_at: Instant,
+    messages: RateLimit,
     seq: watch::Sender<u64>,
 }
 
@@ -46,7 +45,6 @@ impl Recorder {
             .inspect_err(|error| tracing::warn!(error = %WithCauses(&error), "cannot open the raw log of the job"))
             .ok();
         let seq = watch::Sender::new(events.seq());
-        let (messages, messages_at) = (BURST_MESSAGES, Instant::now());
         Self {
             events,
             raw,
@@ -55,8 +53,7 @@ impl Recorder {
             message_bytes: 0,
             limit_bytes,
             last_batch: None,
-            messages,
-            messages_at,
+            messages: RateLimit::new(Instant::now()),
             seq,
         }
     }
@@ -113,12 +110,8 @@ impl Recorder {
 
     /// Whether the rate allows one more message.
     fn may_pass(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.messages_at).as_secs_f64() * MESSAGES_PER_S;
-        self.messages = (self.messages + earned).min(BURST_MESSAGES);
-        self.messages_at = now;
-        let may = self.messages >= 1.0;
-        self.messages -= f64::from(u8::from(may));
-        may
+        let burst = MESSAGE_INTERVAL * BURST_MESSAGES;
+        self.messages.try_charge(MESSAGE_INTERVAL, burst, now).is_some()
     }
 
     fn bulk(&mut self, event: JobEvent) {

@@ -31,9 +31,8 @@ use sleap_rtc_package::MachineFacts;
 use sleap_rtc_package::script::Run;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState};
 use std::collections::HashMap;
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -114,8 +113,7 @@ pub async fn run_job(dir: &Path, signals: Signals) -> Result<JobOutcome, JobErro
 /// Creates a folder for temporary files that no other user can enter, with a folder for the job's
 /// trainers in it.
 fn private_folder() -> io::Result<tempfile::TempDir> {
-    let closed = || Permissions::from_mode(0o700);
-    let folder = tempfile::Builder::new().prefix(PRIVATE_PREFIX).permissions(closed()).tempdir()?;
+    let folder = super::settings::temporary(PRIVATE_PREFIX)?;
     std::fs::DirBuilder::new().mode(0o700).create(folder.path().join(TRAINER_PART))?;
     Ok(folder)
 }
@@ -299,7 +297,7 @@ impl Runner {
         self.place_videos(plan, run).await?;
         if let Run::TrainLegacy(train) = run {
             legacy_config::write(&plan.root, train).map_err(|error| {
-                format!("{} cannot be used: {}", train.config, WithCauses(&error))
+                format!("{} cannot be used: {}", train.config.path, WithCauses(&error))
             })?;
         }
         let command =

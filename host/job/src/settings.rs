@@ -15,8 +15,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 const FILE: &str = "runner.json";
@@ -24,6 +25,8 @@ const FILE: &str = "runner.json";
 const OTHER_TEMPORARY: &str = "/var/tmp";
 /// More than the files of one question need, in bytes.
 const PROBE_BYTES: usize = 64 * 1024;
+/// More than a trainer prints to answer a question, in bytes.
+const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
 /// Settings for a job's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,12 @@ impl RunnerSettings {
     /// Whether a job has settings: a worker has started a process for it.
     pub fn exist(folder: &JobFolder) -> bool {
         folder.path().join(FILE).exists()
+    }
+
+    /// When the settings of a job were written, in milliseconds since 1970: when a worker started its process.
+    pub fn written_ms(folder: &JobFolder) -> Option<u64> {
+        let written = std::fs::metadata(folder.path().join(FILE)).ok()?.modified().ok()?;
+        u64::try_from(written.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
     }
 
     /// Removes the settings of a job, if it has any.
@@ -184,7 +193,7 @@ impl RunnerSettings {
         question: &CommandLine,
         limit: Duration,
     ) -> io::Result<Output> {
-        let folder = temporary_in(&[&std::env::temp_dir(), Path::new(OTHER_TEMPORARY)])?;
+        let folder = temporary("")?;
         let at = |name: &str| folder.path().join(name);
         let place = TrainerDirs {
             folder: at("files"),
@@ -198,7 +207,13 @@ impl RunnerSettings {
             std::fs::create_dir(folder)?;
         }
         let mut command = self.command(question, &place).await?;
-        let asking = command.stdin(Stdio::null()).kill_on_drop(true).output();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let asking = async {
+            let (stdout, stderr) = tokio::join!(start_of(stdout), start_of(stderr));
+            Ok(Output { stdout: stdout?, stderr: stderr?, status: child.wait().await? })
+        };
         tokio::time::timeout(limit, asking)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -240,12 +255,18 @@ impl RunnerSettings {
     }
 }
 
-/// A closed temporary folder in the first of `parents` that can hold a few files. A full or missing
-/// parent says nothing about the trainer, and a job does not need it.
-fn temporary_in(parents: &[&Path]) -> io::Result<TempDir> {
+/// A temporary folder, closed to other users, with a name that begins with `prefix`. It is elsewhere if the
+/// usual folder for temporary files is full or missing.
+pub(crate) fn temporary(prefix: &str) -> io::Result<TempDir> {
+    temporary_in(&[&std::env::temp_dir(), Path::new(OTHER_TEMPORARY)], prefix)
+}
+
+/// The same in the first of `parents` that can hold a few files.
+fn temporary_in(parents: &[&Path], prefix: &str) -> io::Result<TempDir> {
     let create = |parent: &Path| {
         let closed = Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().permissions(closed).tempdir_in(parent)?;
+        let folder =
+            tempfile::Builder::new().prefix(prefix).permissions(closed).tempdir_in(parent)?;
         let probe = folder.path().join("probe");
         std::fs::write(&probe, [0; PROBE_BYTES])?;
         std::fs::remove_file(&probe)?;
@@ -261,6 +282,16 @@ fn temporary_in(parents: &[&Path]) -> io::Result<TempDir> {
     Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
+/// The start of what a program prints. The pipe is closed then, which ends a program that prints without an
+/// end.
+async fn start_of(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(MAX_ANSWER_BYTES).read_to_end(&mut start).await?;
+    }
+    Ok(start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,10 +300,10 @@ mod tests {
     fn a_temporary_folder_is_in_the_first_place_that_can_hold_it() {
         let above = tempfile::tempdir().unwrap();
         let missing = above.path().join("missing");
-        let folder = temporary_in(&[&missing, above.path()]).unwrap();
+        let folder = temporary_in(&[&missing, above.path()], "x").unwrap();
         assert_eq!(folder.path().parent(), Some(above.path()));
         assert_eq!(folder.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert_eq!(temporary_in(&[&missing]).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(temporary_in(&[&missing], "").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

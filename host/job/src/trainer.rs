@@ -1,5 +1,6 @@
 //! One trainer process: its pipes, its group, its end.
 
+use super::cgroup::TrainerCgroup;
 use super::output::Stream;
 use super::processes;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -23,6 +24,7 @@ pub struct RunningTrainer {
     /// What the trainer prints. Ends when no process holds its pipes any more.
     pub output: mpsc::Receiver<Piece>,
     group: Option<Pid>,
+    cgroup: Option<TrainerCgroup>,
     readers: JoinSet<()>,
 }
 
@@ -35,6 +37,12 @@ impl RunningTrainer {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
+        let cgroup = TrainerCgroup::create();
+        if let (Some(cgroup), Some(pid)) = (&cgroup, child.id())
+            && let Err(error) = cgroup.take(pid)
+        {
+            tracing::debug!(%error, "cannot move the trainer into its control group");
+        }
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let (to_runner, output) = mpsc::channel(QUEUE);
         let mut readers = JoinSet::new();
@@ -44,7 +52,7 @@ impl RunningTrainer {
         if let Some(pipe) = child.stderr.take() {
             readers.spawn(read(Stream::Err, pipe, to_runner));
         }
-        Ok(Self { child, output, group, readers })
+        Ok(Self { child, output, group, cgroup, readers })
     }
 
     /// Sends a signal to the whole group. Succeeds if the group has already ended.
@@ -59,6 +67,9 @@ impl RunningTrainer {
     /// Kills what remains in the group after its leader has ended.
     pub fn clear_group(&mut self) {
         self.signal(Signal::KILL);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
         self.group = None;
     }
 

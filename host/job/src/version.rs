@@ -43,8 +43,16 @@ async fn ask(program: &Path, settings: &RunnerSettings) -> Option<String> {
     let arguments = vec!["--version".to_owned()];
     let question = CommandLine { program: program.to_owned(), arguments };
     let output = settings.answer(&question, ASK_LIMIT).await.ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    text.split_whitespace().find_map(|word| plausible(word.trim_matches([',', 'v'])))
+    [output.stdout, output.stderr].iter().find_map(|text| said(&String::from_utf8_lossy(text)))
+}
+
+/// The version in what a program prints. Libraries print others, in warnings.
+fn said(text: &str) -> Option<String> {
+    let in_line = |line: &str| {
+        line.split_whitespace().find_map(|word| plausible(word.trim_matches([',', 'v'])))
+    };
+    let names_it = |line: &&str| line.to_ascii_lowercase().contains("version");
+    text.lines().filter(names_it).find_map(in_line).or_else(|| text.lines().rev().find_map(in_line))
 }
 
 /// `text`, if it looks like a version.
@@ -77,6 +85,21 @@ mod tests {
         )
         .unwrap();
         assert_eq!(installed_version(&program).as_deref(), Some("1.6.6"));
+    }
+
+    #[test]
+    fn the_version_is_told_from_those_of_libraries() {
+        for (text, version) in [
+            ("sleap-nn, version 0.3.5\n", Some("0.3.5")),
+            ("sleap-nn 0.4.0.dev3+g12\n", Some("0.4.0.dev3+g12")),
+            ("v0.2.0", Some("0.2.0")),
+            ("INFO: libtiff 9.9.9\nsleap-nn, version 0.3.5\nbye 1.2\n", Some("0.3.5")),
+            ("using CUDA 12.4\n0.3.5\n", Some("0.3.5")),
+            ("hello world\n", None),
+            ("", None),
+        ] {
+            assert_eq!(said(text).as_deref(), version, "{text}");
+        }
     }
 
     #[tokio::test]

@@ -8,12 +8,13 @@
 
 mod frames;
 mod proof;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use frames::Frame;
-pub use proof::{Meeting, Opening, ProvingError};
+pub use proof::{FirstMessage, Meeting, ProvingError};
 
 use crate::binding::ChannelBinding;
 use crate::quic::{QuicError, Session};

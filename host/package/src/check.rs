@@ -16,14 +16,17 @@ pub use training::is_newer;
 pub(crate) use videos::listed as listed_videos;
 
 use super::config::{Config, MAX_CONFIG_BYTES};
-use super::files::{Found, PackageFiles, bytes, text};
-use super::script::{self, ListedJob, MAX_SCRIPT_BYTES, Run, ScriptError, ScriptFile};
+use super::files::{Found, PackageFiles, bytes, locate, text};
+use super::script::{self, ListedJob, MAX_SCRIPT_BYTES, NamedPath, Run, ScriptError, ScriptFile};
 use super::videos::VideoPaths;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
+use sleap_rtc_protocol::text::Printable;
 
 /// The file in which an export lists its own trainings.
 const JOBS: &str = "jobs.yaml";
+/// The most characters of a path that a remark quotes.
+const MAX_NAME_CHARS: usize = 200;
 
 /// Facts about the machine that will run the package. The client knows fewer of them than the
 /// worker.
@@ -78,6 +81,21 @@ pub enum CheckError {
         /// The missing path, as it is written.
         name: String,
         /// The file in which the path is written.
+        by: String,
+    },
+    /// The package has one file or folder where two are named.
+    #[error(
+        "{by} names {first} and {second}, and the package has only {path}: put both into it, under \
+         different names, and write those"
+    )]
+    Merged {
+        /// A path, as it is written.
+        first: String,
+        /// Another one.
+        second: String,
+        /// What the package has for both.
+        path: RelPath,
+        /// The file in which the paths are written.
         by: String,
     },
     /// A link leads out of the package.
@@ -181,6 +199,15 @@ pub enum CheckError {
     /// The predictions would replace the data.
     #[error("the predictions would replace {0}: give them another name (--output_path)")]
     OutputIsData(RelPath),
+    /// A checkpoint that a tracker would pass over.
+    #[error(
+        "a tracker reads best.ckpt in a model's folder, not {written}: name the folder, or one in which \
+         that checkpoint is called best.ckpt"
+    )]
+    Checkpoint {
+        /// The checkpoint, as it is written.
+        written: String,
+    },
     /// A folder does not contain a trained model.
     #[error("{folder} is not a trained model: it has no {lacks}")]
     Model {
@@ -232,7 +259,9 @@ pub fn check(
             Run::Train(train) => {
                 made.push((training::check(with, train, &mut checked.remarks)?, index));
             }
-            Run::TrainLegacy(train) => made.push((training::check_legacy(with, train)?, index)),
+            Run::TrainLegacy(train) => {
+                made.push((training::check_legacy(with, train, &mut checked.remarks)?, index));
+            }
             Run::Track(track) => tracking::check(with, track, &made, &mut checked.remarks)?,
         }
     }
@@ -280,23 +309,43 @@ fn read_inference(package: &dyn PackageFiles) -> Result<Option<script::Script>, 
     }
 }
 
-/// Finds the file or folder that `place` names, at its path or by its bare name.
+/// Finds the file or folder that `place` names, at its path or by the longest end of it that the package
+/// has. A remark says when that is not the path itself.
 fn find(
     package: &dyn PackageFiles,
-    place: &script::NamedPath,
+    place: &NamedPath,
     by: impl FnOnce() -> String,
+    remarks: &mut Vec<String>,
 ) -> Result<RelPath, CheckError> {
-    let is_there = |path: &RelPath| matches!(package.look(path), Found::File | Found::Folder);
-    if is_there(&place.path) {
-        return Ok(place.path.clone());
-    }
     if package.look(&place.path) == Found::Outside {
         return Err(CheckError::Outside(place.path.clone()));
     }
-    place
-        .bare()
-        .filter(is_there)
-        .ok_or_else(|| CheckError::Missing { name: place.written.clone(), by: by() })
+    let Some(found) = locate(package, place) else {
+        return Err(CheckError::Missing { name: place.written.clone(), by: by() });
+    };
+    if place.is_outside() || found != place.path {
+        let remark = format!(
+            "{}: the package has no {}; its {found} is taken instead",
+            by(),
+            Printable::line(&place.written, MAX_NAME_CHARS)
+        );
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses two files or folders of another machine for which the package has only one.
+fn distinct(taken: &[(String, RelPath)], by: impl FnOnce() -> String) -> Result<(), CheckError> {
+    for (index, (written, path)) in taken.iter().enumerate() {
+        let is_other = |(other, same): &&(String, RelPath)| same == path && other != written;
+        if let Some((first, _)) = taken[..index].iter().find(is_other) {
+            let (first, second) = (first.clone(), written.clone());
+            return Err(CheckError::Merged { first, second, path: path.clone(), by: by() });
+        }
+    }
+    Ok(())
 }
 
 /// Reads the text of a config.

@@ -4,7 +4,7 @@
 
 use super::check::is_newer;
 use super::config::{Config, MAX_CONFIG_BYTES, Settings};
-use super::files::{PackageFiles, bytes, text};
+use super::files::{PackageFiles, bytes, locate, text};
 use super::labels::Labels;
 use super::script::{
     self, ConfigOverride, MAX_SCRIPT_BYTES, Model, NamedPath, Run, ScriptFile, Track,
@@ -107,14 +107,15 @@ impl Described<'_> {
         description.runs.push(workload);
     }
 
-    /// A training with the config at `path`, changed by the script, and the labels at these places.
+    /// A training with the config at `place`, changed by the script, and the labels at these places.
     fn training(
         &mut self,
-        path: &RelPath,
+        place: &NamedPath,
         changes: &[ConfigOverride],
         labels_of: impl FnOnce(&Settings<'_>) -> Vec<NamedPath>,
     ) -> Workload {
-        let text = text(self.package, path, MAX_CONFIG_BYTES);
+        let path = locate(self.package, place);
+        let text = path.and_then(|path| text(self.package, &path, MAX_CONFIG_BYTES));
         let config = text.as_deref().and_then(|text| Config::read(text).ok());
         let Some(config) = config else { return Workload::unknown(JobType::Training) };
         let version = config.texts("sleap_nn_version").into_iter().next();
@@ -140,12 +141,10 @@ impl Described<'_> {
         workload::inference(types.collect(), frames, labels.and_then(|labels| labels.image))
     }
 
-    /// The labels at a place in the package, at the written path or by their bare name.
+    /// The labels at a place in the package.
     fn read(&mut self, place: &NamedPath) -> Option<Labels> {
-        let is_file = |path: &RelPath| self.package.look(path) == super::files::Found::File;
-        let bare = place.bare().filter(|bare| !is_file(&place.path) && is_file(bare));
-        let path = bare.unwrap_or_else(|| place.path.clone());
         let package = self.package;
+        let path = locate(package, place).unwrap_or_else(|| place.path.clone());
         let read = |path: &RelPath| Labels::read(package.open_at_random(path)?);
         self.labels.entry(path.clone()).or_insert_with(|| read(&path)).clone()
     }

@@ -1,5 +1,6 @@
 //! The interface through which checks and descriptions read a package.
 
+use super::script::NamedPath;
 use super::source::ReadSeek;
 use sleap_rtc_protocol::path::RelPath;
 use std::io::Read;
@@ -37,6 +38,12 @@ pub trait PackageFiles {
 
     /// Whether the trainer can read this file, which is outside the package, by its absolute path.
     fn sees(&self, file: &str) -> bool;
+}
+
+/// Where the package has the file or folder that `place` names: at its path, or at the longest end of it.
+pub fn locate(package: &dyn PackageFiles, place: &NamedPath) -> Option<RelPath> {
+    let is_there = |path: &RelPath| matches!(package.look(path), Found::File | Found::Folder);
+    place.candidates().find(is_there)
 }
 
 /// The file at `path`, if it is at most `limit_bytes` long.

@@ -17,6 +17,8 @@
 //! | [`videos`] | the places of the videos that labels name |
 //! | [`mod@check`] | the whole package, to find what is certain to fail |
 //! | [`mod@describe`] | the whole package, to describe it to policies |
+//! | `prediction` | the package of a prediction, before it is made |
+//! | `surplus` | models of earlier trainings, which need not be sent |
 //! | `workload` | one run, by what decides its duration and its memory |
 //!
 //! Packages are hostile, so every read is bounded.
@@ -25,7 +27,7 @@
 //! use sleap_rtc_package::script::{Run, ScriptFile, parse};
 //!
 //! let script = parse(ScriptFile::Train, "#!/bin/bash\nsleap-nn train --config-name centroid.yaml\n")?;
-//! assert!(matches!(&script.runs[..], [Run::Train(train)] if train.config.as_str() == "centroid.yaml"));
+//! assert!(matches!(&script.runs[..], [Run::Train(train)] if train.config.path.as_str() == "centroid.yaml"));
 //! let refused = parse(ScriptFile::Train, "if true; then sleap-nn train --config-name a.yaml; fi\n");
 //! assert!(refused.unwrap_err().to_string().contains("line 1"));
 //! # Ok::<(), sleap_rtc_package::script::ScriptError>(())
@@ -43,8 +45,10 @@ pub mod names;
 mod not_a_package;
 mod piece_reader;
 pub mod pieces;
+pub mod prediction;
 pub mod script;
 pub mod source;
+mod surplus;
 #[cfg(test)]
 mod tests;
 pub mod videos;
@@ -63,5 +67,6 @@ pub use member::Member;
 pub use not_a_package::{NotAPackage, START_BYTES, is_tar, recognize_files, recognize_start};
 pub use piece_reader::{PieceLocation, PieceReader, locations};
 pub use source::{InMemory, ReadSeek, Source};
+pub use surplus::leave_out_results;
 pub use videos::{VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};
 pub use view::{PackageView, unpack_in_memory};

@@ -22,6 +22,11 @@ pub fn hash(bytes: &[u8]) -> BlobHash {
     BlobHash(*blake3::hash(bytes).as_bytes())
 }
 
+/// Whether `bytes` are those of `piece`. Whatever arrives from elsewhere, or lay on a disk, is checked here.
+pub fn is_piece(piece: Piece, bytes: &[u8]) -> bool {
+    bytes.len() == piece.bytes as usize && hash(bytes) == piece.blake3
+}
+
 /// The content hash of a file with these pieces.
 pub fn content(pieces: &[Piece]) -> BlobHash {
     let mut hasher = blake3::Hasher::new();

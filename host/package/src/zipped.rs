@@ -107,13 +107,10 @@ fn member<R: Read>(zip: &Arc<dyn Source>, entry: &ZipFile<'_, R>) -> Result<Entr
 /// and other tools write `./` in front.
 fn place(name: &str) -> Result<Option<RelPath>, PathError> {
     let name = name.replace('\\', "/");
-    let mut rest = name.as_str();
-    while let Some(inner) = rest.strip_prefix("./") {
-        rest = inner;
-    }
-    match rest.strip_suffix('/').unwrap_or(rest) {
-        "" | "." if rest != name || name == "." => Ok(None),
-        inner => Ok(Some(composed(inner)?)),
+    let inner = name.strip_suffix('/').unwrap_or(&name);
+    match inner.split('/').all(|part| part == ".") {
+        true => Ok(None),
+        false => Ok(Some(composed(inner)?)),
     }
 }
 

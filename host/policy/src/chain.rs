@@ -3,7 +3,7 @@
 use super::bindings::types::Property;
 use super::cache::Cache;
 use super::component::{Failure, Plugin};
-use super::compose::{Panel, Seat, Then};
+use super::compose::{Fallback, PluginInfo, PluginList};
 use super::limits::CallLimits;
 use super::options::{OnFailure, PluginConfig};
 use super::questions::Question;
@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The plugins of one extension point, in the order of the configuration.
-pub(crate) struct Chain {
+pub(crate) struct PluginChain {
     point: ExtensionPoint,
-    links: Vec<Link>,
+    plugins: Vec<ConfiguredPlugin>,
     cache: Option<Arc<Cache>>,
     recorder: Option<Arc<Recorder>>,
     failures: AtomicU64,
 }
 
 /// A plugin of the chain.
-struct Link {
+struct ConfiguredPlugin {
     name: Arc<str>,
     /// `None` for the built-in plugin.
     file: Option<Watched>,
@@ -32,7 +32,7 @@ struct Link {
     on_failure: OnFailure,
 }
 
-impl Chain {
+impl PluginChain {
     /// Loads the plugins in `configs`; the built-in plugin alone if there are none.
     pub(crate) fn load(
         point: ExtensionPoint,
@@ -42,10 +42,10 @@ impl Chain {
     ) -> Result<Self, PolicyError> {
         let built_in = [PluginConfig::new(OnFailure::Refuse)];
         let configs = if configs.is_empty() { &built_in[..] } else { configs };
-        let links = configs.iter().map(|config| Link::load(point, config, source));
+        let plugins = configs.iter().map(|config| ConfiguredPlugin::load(point, config, source));
         Ok(Self {
             point,
-            links: links.collect::<Result<_, _>>()?,
+            plugins: plugins.collect::<Result<_, _>>()?,
             cache: source.cache.clone(),
             recorder,
             failures: AtomicU64::new(0),
@@ -55,6 +55,11 @@ impl Chain {
     /// How often its plugins failed since they were loaded.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Loads the embedded plugin.
+    pub(crate) fn prepare(&self) {
+        let _ = embedded(self.point, self.cache.as_deref());
     }
 
     fn ask_plugin<Q: Question>(
@@ -78,7 +83,7 @@ impl Chain {
     }
 }
 
-impl Link {
+impl ConfiguredPlugin {
     fn load(
         point: ExtensionPoint,
         config: &PluginConfig,
@@ -103,23 +108,23 @@ impl Link {
     }
 }
 
-impl<Q: Question> Panel<Q> for Chain {
+impl<Q: Question> PluginList<Q> for PluginChain {
     fn len(&self) -> usize {
-        self.links.len()
+        self.plugins.len()
     }
 
-    fn seat(&self, place: usize) -> Seat {
-        let Link { name, file, on_failure, .. } = &self.links[place];
-        Seat { name: Arc::clone(name), on_failure: *on_failure, is_built_in: file.is_none() }
+    fn info(&self, place: usize) -> PluginInfo {
+        let ConfiguredPlugin { name, file, on_failure, .. } = &self.plugins[place];
+        PluginInfo { name: Arc::clone(name), on_failure: *on_failure, is_built_in: file.is_none() }
     }
 
     fn ask(&self, place: usize, question: &mut Q) -> Result<Q::Answer, Failure> {
-        let link = &self.links[place];
-        let plugin = match &link.file {
+        let configured = &self.plugins[place];
+        let plugin = match &configured.file {
             Some(file) => Ok(file.current()),
             None => self.embedded(),
         };
-        self.ask_plugin(question, plugin, &link.settings)
+        self.ask_plugin(question, plugin, &configured.settings)
     }
 
     fn ask_built_in(&self, question: &mut Q) -> Result<Q::Answer, Failure> {
@@ -130,7 +135,7 @@ impl<Q: Question> Panel<Q> for Chain {
         source::embedded_name(self.point).into()
     }
 
-    fn failed(&self, name: &str, failure: &Failure, then: Then) {
+    fn failed(&self, name: &str, failure: &Failure, then: Fallback) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let (point, then) = (self.point.key(), then.text());
         tracing::warn!(failures, "the {point} plugin {name} failed: {failure}; {then}");

@@ -7,7 +7,7 @@
 //! | estimate | the first plugin that answers |
 //! | queueing | the first plugin that answers, else the built-in one, or first in, first out after a failure |
 //!
-//! The WIT states the rules for authors of plugins. Everything here is pure: a [`Panel`] makes the calls.
+//! The WIT states the rules for authors of plugins. Everything here is pure: a [`PluginList`] makes the calls.
 
 use super::answers::{Choice, Exclusion, LineOrder, Ranked, Ranking, Remark, Selection, Verdict};
 use super::component::Failure;
@@ -17,13 +17,13 @@ use super::questions::{Check, Question, Select};
 use sleap_rtc_protocol::job::Reason;
 use std::sync::Arc;
 
-/// The plugins of one extension point as the rules of this module see them: [`super::chain::Chain`], or a script in tests.
-pub(crate) trait Panel<Q: Question> {
+/// The plugins of one extension point as the rules of this module see them: [`super::chain::PluginChain`], or a script in tests.
+pub(crate) trait PluginList<Q: Question> {
     /// How many there are.
     fn len(&self) -> usize;
 
     /// The plugin at `place`.
-    fn seat(&self, place: usize) -> Seat;
+    fn info(&self, place: usize) -> PluginInfo;
 
     /// Asks the plugin at `place`, with its settings.
     fn ask(&self, place: usize, question: &mut Q) -> Result<Q::Answer, Failure>;
@@ -35,11 +35,11 @@ pub(crate) trait Panel<Q: Question> {
     fn built_in(&self) -> Arc<str>;
 
     /// Counts and logs a failure of the plugin `name`.
-    fn failed(&self, name: &str, failure: &Failure, then: Then);
+    fn failed(&self, name: &str, failure: &Failure, then: Fallback);
 }
 
 /// The properties of a plugin that the rules depend on.
-pub(crate) struct Seat {
+pub(crate) struct PluginInfo {
     /// Its name.
     pub name: Arc<str>,
     /// What happens when it fails.
@@ -50,7 +50,7 @@ pub(crate) struct Seat {
 
 /// What happens after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum Fallback {
     /// The built-in plugin answers.
     BuiltIn,
     /// Nobody does.
@@ -61,7 +61,7 @@ pub(crate) enum Then {
     Next,
 }
 
-impl Then {
+impl Fallback {
     /// The words after "the plugin failed".
     pub(crate) fn text(self) -> &'static str {
         match self {
@@ -74,30 +74,30 @@ impl Then {
 }
 
 /// Ranks: the first plugin ranks, each further one narrows.
-pub(crate) fn rank(panel: &impl Panel<Select>, question: &mut Select) -> Selection {
+pub(crate) fn rank(plugins: &impl PluginList<Select>, question: &mut Select) -> Selection {
     let mut notices = Vec::new();
-    let mut selection = match ask_or_built_in(panel, 0, question, &mut notices) {
+    let mut selection = match ask_or_built_in(plugins, 0, question, &mut notices) {
         Some((ranking, by)) => Selection::new(&by, ranking),
         None => return refused(notices),
     };
-    for place in 1..panel.len() {
+    for place in 1..plugins.len() {
         if selection.ranking.is_empty() {
             break;
         }
-        let Seat { name, on_failure, .. } = panel.seat(place);
+        let PluginInfo { name, on_failure, .. } = plugins.info(place);
         let mut narrowed = question.about(&selection.ranking);
-        let narrowed = panel
+        let narrowed = plugins
             .ask(place, &mut narrowed)
             .and_then(|answer| narrow(&selection, &name, answer).map_err(Failure::BadAnswer));
         match (narrowed, on_failure) {
             (Ok(narrowed), _) => selection = narrowed,
             (Err(failure), OnFailure::Default) => {
-                panel.failed(&name, &failure, Then::RankingStays);
-                notices.push(notice::<Select>(&name, Then::RankingStays));
+                plugins.failed(&name, &failure, Fallback::RankingStays);
+                notices.push(notice::<Select>(&name, Fallback::RankingStays));
             }
             (Err(failure), OnFailure::Refuse) => {
-                panel.failed(&name, &failure, Then::Nobody);
-                notices.push(notice::<Select>(&name, Then::Nobody));
+                plugins.failed(&name, &failure, Fallback::Nobody);
+                notices.push(notice::<Select>(&name, Fallback::Nobody));
                 return refused(notices);
             }
         }
@@ -155,11 +155,11 @@ fn check_groups(choices: &[Ranked]) -> Result<(), String> {
 }
 
 /// Admits: all plugins must say yes.
-pub(crate) fn admit(panel: &impl Panel<Check>, mut question: Check) -> Verdict {
+pub(crate) fn admit(plugins: &impl PluginList<Check>, mut question: Check) -> Verdict {
     let mut reasons: Vec<Reason> = Vec::new();
-    for place in 0..panel.len() {
+    for place in 0..plugins.len() {
         let mut notices = Vec::new();
-        let said = match ask_or_built_in(panel, place, &mut question, &mut notices) {
+        let said = match ask_or_built_in(plugins, place, &mut question, &mut notices) {
             Some((Verdict::Yes, _)) => Vec::new(),
             Some((Verdict::No(reasons), _)) => reasons,
             None => vec![Verdict::failure_reason(joined(notices))],
@@ -191,29 +191,29 @@ pub(crate) struct FirstAnswer<A> {
 /// Asks one plugin after the other until one answers, by `is_answer`. If none does, the built-in plugin
 /// answers, if one failed whose `on_failure` is `default`; `silence` says what happens if none failed.
 pub(crate) fn first<Q: Question>(
-    panel: &impl Panel<Q>,
+    plugins: &impl PluginList<Q>,
     mut question: Q,
     is_answer: impl Fn(&Q::Answer) -> bool,
     silence: Silence,
 ) -> FirstAnswer<Q::Answer> {
     let (mut failed, mut falls_back, mut has_built_in) = (Vec::new(), false, false);
-    for place in 0..panel.len() {
-        let Seat { name, on_failure, is_built_in } = panel.seat(place);
+    for place in 0..plugins.len() {
+        let PluginInfo { name, on_failure, is_built_in } = plugins.info(place);
         has_built_in |= is_built_in;
-        match panel.ask(place, &mut question) {
+        match plugins.ask(place, &mut question) {
             Ok(answer) if is_answer(&answer) => {
                 return FirstAnswer { answer: Some((answer, name)), failed };
             }
             Ok(_) => {}
             Err(failure) => {
                 falls_back |= on_failure == OnFailure::Default && !is_built_in;
-                let then = match place + 1 < panel.len() {
-                    true => Then::Next,
-                    false if falls_back && !has_built_in => Then::BuiltIn,
-                    false => Then::Nobody,
+                let then = match place + 1 < plugins.len() {
+                    true => Fallback::Next,
+                    false if falls_back && !has_built_in => Fallback::BuiltIn,
+                    false => Fallback::Nobody,
                 };
-                panel.failed(&name, &failure, then);
-                failed.push(notice::<Q>(&name, Then::Nobody));
+                plugins.failed(&name, &failure, then);
+                failed.push(notice::<Q>(&name, Fallback::Nobody));
             }
         }
     }
@@ -221,12 +221,12 @@ pub(crate) fn first<Q: Question>(
     if !asks_built_in || has_built_in {
         return FirstAnswer { answer: None, failed };
     }
-    let name = panel.built_in();
-    let answer = match panel.ask_built_in(&mut question) {
+    let name = plugins.built_in();
+    let answer = match plugins.ask_built_in(&mut question) {
         Ok(answer) => Some((answer, name)),
         Err(failure) => {
-            panel.failed(&name, &failure, Then::Nobody);
-            failed.push(notice::<Q>(&name, Then::Nobody));
+            plugins.failed(&name, &failure, Fallback::Nobody);
+            failed.push(notice::<Q>(&name, Fallback::Nobody));
             None
         }
     };
@@ -234,8 +234,9 @@ pub(crate) fn first<Q: Question>(
 }
 
 /// Orders the jobs that wait: the first plugin that answers.
-pub(crate) fn order(panel: &impl Panel<OrderLine>, question: OrderLine) -> LineOrder {
-    let FirstAnswer { answer, failed } = first(panel, question, Option::is_some, Silence::BuiltIn);
+pub(crate) fn order(plugins: &impl PluginList<OrderLine>, question: OrderLine) -> LineOrder {
+    let FirstAnswer { answer, failed } =
+        first(plugins, question, Option::is_some, Silence::BuiltIn);
     match (answer, failed.join(" and ")) {
         (Some((Some(places), by)), why) => {
             let because = if why.is_empty() { why } else { format!(", because {why}") };
@@ -249,35 +250,35 @@ pub(crate) fn order(panel: &impl Panel<OrderLine>, question: OrderLine) -> LineO
 /// The answer of the plugin at `place` or, if that fails and may be replaced, of the built-in one; with
 /// the name of who answered. Adds a line for the user about each failure.
 fn ask_or_built_in<Q: Question>(
-    panel: &impl Panel<Q>,
+    plugins: &impl PluginList<Q>,
     place: usize,
     question: &mut Q,
     notices: &mut Vec<String>,
 ) -> Option<(Q::Answer, Arc<str>)> {
-    let Seat { name, on_failure, is_built_in } = panel.seat(place);
-    let failure = match panel.ask(place, question) {
+    let PluginInfo { name, on_failure, is_built_in } = plugins.info(place);
+    let failure = match plugins.ask(place, question) {
         Ok(answer) => return Some((answer, name)),
         Err(failure) => failure,
     };
     if is_built_in {
-        panel.failed(&name, &failure, Then::Nobody);
+        plugins.failed(&name, &failure, Fallback::Nobody);
         notices.push(format!("the built-in {} plugin failed", Q::POINT.key()));
         return None;
     }
     if on_failure == OnFailure::Refuse {
-        panel.failed(&name, &failure, Then::Nobody);
-        notices.push(notice::<Q>(&name, Then::Nobody));
+        plugins.failed(&name, &failure, Fallback::Nobody);
+        notices.push(notice::<Q>(&name, Fallback::Nobody));
         return None;
     }
-    panel.failed(&name, &failure, Then::BuiltIn);
-    match panel.ask_built_in(question) {
+    plugins.failed(&name, &failure, Fallback::BuiltIn);
+    match plugins.ask_built_in(question) {
         Ok(answer) => {
-            notices.push(notice::<Q>(&name, Then::BuiltIn));
-            Some((answer, panel.built_in()))
+            notices.push(notice::<Q>(&name, Fallback::BuiltIn));
+            Some((answer, plugins.built_in()))
         }
         Err(failure) => {
-            panel.failed(&panel.built_in(), &failure, Then::Nobody);
-            notices.push(notice::<Q>(&name, Then::Nobody));
+            plugins.failed(&plugins.built_in(), &failure, Fallback::Nobody);
+            notices.push(notice::<Q>(&name, Fallback::Nobody));
             notices.push(format!("the built-in {} plugin failed", Q::POINT.key()));
             None
         }
@@ -285,10 +286,10 @@ fn ask_or_built_in<Q: Question>(
 }
 
 /// What the user reads about a failure; the log has the plugin's own message.
-fn notice<Q: Question>(name: &str, then: Then) -> String {
+fn notice<Q: Question>(name: &str, then: Fallback) -> String {
     let failed = format!("the {} plugin {name} failed", Q::POINT.key());
     match then {
-        Then::Nobody => failed,
+        Fallback::Nobody => failed,
         then => format!("{failed}; {}", then.text()),
     }
 }

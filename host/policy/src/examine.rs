@@ -20,6 +20,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The largest file of a plugin, in bytes.
+pub const LARGEST_BYTES: u64 = source::FILE_BYTES;
+
 /// Why a file cannot be examined.
 #[derive(Debug, thiserror::Error)]
 pub enum ExamineError {

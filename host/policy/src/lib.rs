@@ -52,7 +52,7 @@ pub use local_time::LocalTime;
 pub use options::{OnFailure, PluginConfig, PolicyConfig};
 pub use questions::order::{JobHere, Line};
 
-use chain::Chain;
+use chain::PluginChain;
 use compose::Silence;
 use limits::CallLimits;
 use questions::order::OrderLine;
@@ -121,10 +121,10 @@ pub struct Policies {
 }
 
 struct Points {
-    selection: Chain,
-    compatibility: Chain,
-    estimate: Chain,
-    queueing: Chain,
+    selection: PluginChain,
+    compatibility: PluginChain,
+    estimate: PluginChain,
+    queueing: PluginChain,
 }
 
 impl Policies {
@@ -137,7 +137,8 @@ impl Policies {
     pub fn load(config: &PolicyConfig) -> Result<Self, PolicyError> {
         let source = PluginSource::new(config);
         let recorder = config.record.as_deref().and_then(record);
-        let load = |point| Chain::load(point, config.plugins(point), &source, recorder.clone());
+        let load =
+            |point| PluginChain::load(point, config.plugins(point), &source, recorder.clone());
         let points = Points {
             selection: load(ExtensionPoint::Selection)?,
             compatibility: load(ExtensionPoint::Compatibility)?,
@@ -145,6 +146,15 @@ impl Policies {
             queueing: load(ExtensionPoint::Queueing)?,
         };
         Ok(Self { points: Arc::new(points), asker: None })
+    }
+
+    /// Loads the embedded plugins for `points` on a thread that may block, so that the first question need not wait
+    /// until they are compiled. Where a plugin does not load, the first question says why.
+    pub fn prepare(&self, points: &'static [ExtensionPoint]) {
+        let loaded = Arc::clone(&self.points);
+        tokio::task::spawn_blocking(move || {
+            points.iter().for_each(|point| loaded.at(*point).prepare())
+        });
     }
 
     /// The same plugins, for a job of the client `peer`.
@@ -233,7 +243,7 @@ impl Policies {
     async fn decide<A: Send + 'static>(
         &self,
         point: ExtensionPoint,
-        ask: impl FnOnce(&Chain) -> A + Send + 'static,
+        ask: impl FnOnce(&PluginChain) -> A + Send + 'static,
     ) -> Result<A, String> {
         let points = Arc::clone(&self.points);
         tokio::task::spawn_blocking(move || ask(points.at(point))).await.map_err(|error| {
@@ -251,7 +261,7 @@ fn record(path: &Path) -> Option<Arc<Recorder>> {
 }
 
 impl Points {
-    fn at(&self, point: ExtensionPoint) -> &Chain {
+    fn at(&self, point: ExtensionPoint) -> &PluginChain {
         match point {
             ExtensionPoint::Selection => &self.selection,
             ExtensionPoint::Compatibility => &self.compatibility,

@@ -1,4 +1,5 @@
-//! `plugins.lock`: the plugins that the operator has accepted, with the hashes of their files.
+//! `plugins.lock`: the plugins that the operator has accepted, with the hashes of their files, and where
+//! those of a registry came from.
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::file::{Readers, folder_of, replace};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The file's name in the plugin folder.
 const NAME: &str = "plugins.lock";
 const HEAD: &str = "# The accepted plugins, with the BLAKE3 hash of each file.\n\
-                    # `sleap-rtc plugin add`, `remove` and `lock` write this file.\n\n";
+                    # `sleap-rtc plugin add`, `update`, `remove` and `lock` write this file.\n\n";
 
 /// Why the lock refuses a plugin, or cannot be used itself.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +64,33 @@ pub enum LockError {
     },
 }
 
-#[derive(Default, Serialize, Deserialize)]
+/// The plugins that a lock accepts, by their names in it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Content {
+pub struct Accepted {
+    /// BLAKE3 of each file.
     #[serde(default)]
-    plugins: BTreeMap<String, String>,
+    pub plugins: BTreeMap<String, String>,
+    /// The registry, the version and the digest that a file came from, as one reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, String>,
+}
+
+impl Accepted {
+    /// Accepts a file, and no longer the one that had this name.
+    pub fn insert(&mut self, name: String, hash: String, origin: Option<String>) {
+        match origin {
+            Some(origin) => self.origins.insert(name.clone(), origin),
+            None => self.origins.remove(&name),
+        };
+        self.plugins.insert(name, hash);
+    }
+
+    /// Forgets a plugin. Says whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.origins.remove(name);
+        self.plugins.remove(name).is_some()
+    }
 }
 
 /// The lock of one plugin folder. Each check reads the file again.
@@ -103,26 +126,25 @@ impl Lock {
     /// Fails if the lock cannot be read, or if another file was accepted.
     pub fn check(&self, plugin: &Path, hash: &str) -> Result<(), LockError> {
         let (path, hash, name) = (self.path.clone(), hash.to_owned(), self.name(plugin));
-        match self.accepted()?.remove(&name) {
+        match self.accepted()?.plugins.remove(&name) {
             Some(accepted) if accepted == hash => Ok(()),
             Some(accepted) => Err(LockError::Differs { path, plugin: name, hash, accepted }),
             None => Err(LockError::Absent { path, plugin: name, hash }),
         }
     }
 
-    /// The hashes of all accepted plugins. Empty if there is no lock file.
+    /// The accepted plugins. Without a lock file the list is empty.
     ///
     /// # Errors
     ///
     /// Fails if the file exists but cannot be read.
-    pub fn accepted(&self) -> Result<BTreeMap<String, String>, LockError> {
+    pub fn accepted(&self) -> Result<Accepted, LockError> {
         match fs::read_to_string(&self.path) {
-            Ok(text) => {
-                toml::from_str::<Content>(&text).map(|content| content.plugins).map_err(|source| {
-                    LockError::Damaged { path: self.path.clone(), source: Box::new(source) }
-                })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Ok(text) => toml::from_str(&text).map_err(|source| LockError::Damaged {
+                path: self.path.clone(),
+                source: Box::new(source),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Accepted::default()),
             Err(source) => Err(LockError::Io { path: self.path.clone(), source }),
         }
     }
@@ -132,8 +154,8 @@ impl Lock {
     /// # Errors
     ///
     /// Fails if the file cannot be written.
-    pub fn accept(&self, plugins: BTreeMap<String, String>) -> Result<(), LockError> {
-        let text = toml::to_string(&Content { plugins }).map_err(io::Error::other);
+    pub fn accept(&self, accepted: &Accepted) -> Result<(), LockError> {
+        let text = toml::to_string(accepted).map_err(io::Error::other);
         text.and_then(|text| install(&self.path, format!("{HEAD}{text}").as_bytes()))
             .map_err(|source| LockError::Io { path: self.path.clone(), source })
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The largest plugin to read, in bytes. A plugin written in Python has 18 MB.
-const FILE_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 const LARGEST_GPU: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/largest-gpu.wasm"));
 const REQUIREMENTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/requirements.wasm"));

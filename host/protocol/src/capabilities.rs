@@ -2,8 +2,8 @@
 
 use crate::ids::PeerId;
 use crate::job::JobType;
-use crate::line::LineEntry;
 use crate::progress::RunningJob;
+use crate::queue_report::QueueRow;
 use crate::signaling::PeerInfo;
 use crate::worker::WorkerStatus;
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,7 @@ pub const SANDBOX: &str = "sandbox";
 pub const USED_BY_USER: &str = "used_s_by_user";
 
 /// The property that lists the jobs that wait for a slot, in the order in which they start: a list of
-/// [`LineEntry`]. A worker without it has no queue.
+/// [`QueueRow`]. A worker without it has no queue.
 pub const QUEUE: &str = "queue";
 
 /// The property that says how many jobs wait for a slot.
@@ -253,7 +253,7 @@ impl WorkerFacts {
     }
 
     /// The jobs that wait for a slot, in the order in which they start. `None` if no job waits there ever.
-    pub fn queue(&self) -> Option<Vec<LineEntry>> {
+    pub fn queue(&self) -> Option<Vec<QueueRow>> {
         read(self.properties.get(QUEUE).cloned())
     }
 

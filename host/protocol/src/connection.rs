@@ -61,6 +61,8 @@ pub enum Purpose {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         proof: Option<OfferProof>,
     },
+    /// Measure the way to the worker. An older worker refuses this as a purpose that it does not know.
+    Probe,
     /// A purpose that this version does not know.
     #[serde(other)]
     Unknown,

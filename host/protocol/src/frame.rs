@@ -25,10 +25,11 @@
 use crate::event_cursor::EventsAfter;
 use crate::ids::{JobId, JobProof, JobSecret};
 use crate::job::{JobOutcome, JobSpec, NumberedEvent, Refusal};
-use crate::line::WaitingNews;
+use crate::queue_report::QueueStatus;
 use crate::transfer::{BlobHash, FileEntry, Piece};
 use crate::workload::Outlook;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::time::Duration;
 
 /// The longest control frame, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 64 * 1024;
@@ -37,6 +38,11 @@ pub const MAX_CONTROL_BYTES: usize = 64 * 1024;
 pub const ENTRIES_PER_FRAME: usize = 32;
 /// The most pieces in one frame.
 pub const PIECES_PER_FRAME: usize = 512;
+
+/// The most bytes of a sample of file content, and the longest time for which it is sent.
+pub const SAMPLE_BYTES: usize = 32 << 20;
+/// See [`SAMPLE_BYTES`].
+pub const SAMPLE_TIME: Duration = Duration::from_secs(2);
 
 /// A frame from client to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +94,9 @@ pub enum ClientFrame {
     },
     /// A frame of a transfer in either direction.
     Transfer(TransferFrame),
+    /// Asks for a sample of file content, to measure the rate of the connection. The client leaves
+    /// when it has seen enough.
+    Sample,
     /// Asks for a [`WorkerFrame::Pong`], to check that the worker is alive.
     Ping,
     /// A frame that this version does not know.
@@ -138,7 +147,7 @@ pub enum WorkerFrame {
         job: JobId,
         /// What it waits for.
         #[serde(flatten)]
-        news: WaitingNews,
+        news: QueueStatus,
     },
     /// An event of the job.
     Event {

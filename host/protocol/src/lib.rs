@@ -33,7 +33,8 @@
 //! | [`course`] | what a job's events say so far: its runs, their losses, its log |
 //! | [`chart`] | losses as curves and figures |
 //! | [`timing`] | what a job's runs take, by its own events |
-//! | [`line`] | what is told of the jobs that run and wait at a worker |
+//! | [`queue_report`] | the jobs that run and wait at a worker, as other peers see them |
+//! | [`occupancy`] | that, in words |
 //! | [`queue`] | the line of jobs that wait for a slot, and the rule behind each place |
 //! | [`worker`] | the slots of a worker and who holds them |
 //! | [`asking`] | in which order workers are asked, and whose yes counts |
@@ -52,16 +53,17 @@ pub mod event_cursor;
 pub mod frame;
 pub mod ids;
 pub mod job;
-pub mod line;
 pub mod lists;
 pub mod liveness;
 pub mod log_text;
 pub mod meter;
+pub mod occupancy;
 pub mod pairing;
 pub mod path;
 pub mod progress;
 pub mod python;
 pub mod queue;
+pub mod queue_report;
 pub mod signaling;
 pub mod standing;
 pub mod text;

@@ -3,7 +3,8 @@
 
 use crate::frame::{ENTRIES_PER_FRAME, PIECES_PER_FRAME, TransferFrame};
 use crate::transfer::{
-    BlobHash, Cuts, FileEntry, MAX_FILES, MIN_PIECE_BYTES, Manifest, ManifestError, Piece,
+    BlobHash, Cuts, FileEntry, MAX_FILES, MAX_PIECE_BYTES, MIN_PIECE_BYTES, Manifest,
+    ManifestError, Piece,
 };
 use std::collections::HashMap;
 
@@ -11,6 +12,8 @@ use std::collections::HashMap;
 const MAX_PATHS_BYTES: usize = 16 << 20;
 /// The largest number of pieces in a manifest, enough for at least 256 GiB. Bounds memory.
 const MAX_PIECES: usize = 1 << 20;
+
+const TOO_MANY_PIECES: ListError = ListError::Malformed("there are too many pieces");
 
 /// The frames that list the files of `manifest`, and then the pieces of its long files.
 pub fn manifest_frames(manifest: &Manifest) -> impl Iterator<Item = TransferFrame> {
@@ -120,7 +123,12 @@ impl IncomingLists {
         if !more {
             Manifest::check_files(&self.files, self.limit_bytes)?;
             let cut = self.files.iter().filter(|file| file.is_cut());
-            self.awaited = Some(cut.map(|file| (file.blake3, file.size)).collect());
+            let awaited: HashMap<_, _> = cut.map(|file| (file.blake3, file.size)).collect();
+            let fewest = awaited.values().map(|bytes| bytes.div_ceil(u64::from(MAX_PIECE_BYTES)));
+            if fewest.fold(0, u64::saturating_add) > MAX_PIECES as u64 {
+                return Err(TOO_MANY_PIECES);
+            }
+            self.awaited = Some(awaited);
         }
         Ok(())
     }
@@ -130,10 +138,7 @@ impl IncomingLists {
         let size = *awaited
             .get(&of)
             .ok_or(ListError::Malformed("the pieces of an unknown file are listed"))?;
-        self.pieces_left = self
-            .pieces_left
-            .checked_sub(some.len())
-            .ok_or(ListError::Malformed("there are too many pieces"))?;
+        self.pieces_left = self.pieces_left.checked_sub(some.len()).ok_or(TOO_MANY_PIECES)?;
         let is_empty = some.is_empty();
         self.partial.extend(some);
         if is_empty || self.partial.len() as u64 > size / u64::from(MIN_PIECE_BYTES) + 1 {

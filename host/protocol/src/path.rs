@@ -1,4 +1,11 @@
 //! Relative paths of files that other machines name.
+//!
+//! | what | where it is checked |
+//! |---|---|
+//! | a path from a peer, a package or a script | [`RelPath::new`], here |
+//! | a name in a zip, tar or folder | `package::names`, which composes it for [`RelPath`] |
+//! | all paths of a manifest together | `Manifest::check_files` in [`crate::transfer`] |
+//! | what a path leads to on a disk | `confined` in `transfer::storage` |
 
 use crate::text::Printable;
 use serde::{Deserialize, Serialize};

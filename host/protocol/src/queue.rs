@@ -27,10 +27,10 @@ pub struct QueueLimits {
 
 /// Why a job cannot wait here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LineRefused {
+pub enum QueueRefused {
     /// No job waits at this worker.
     #[error("this worker has no queue (`queue = 0` under [worker])")]
-    NoLine,
+    NoQueue,
     /// Too many jobs wait.
     #[error("the queue of this worker is full: its limit is {0} (`queue` under [worker])")]
     Full(usize),
@@ -203,26 +203,26 @@ impl Queue {
     }
 
     /// Refuses a job if there is no room for it beside `arriving` jobs, whose packages have `bytes`.
-    pub(crate) fn check_room(&self, arriving: usize, bytes: u64) -> Result<(), LineRefused> {
+    pub(crate) fn check_room(&self, arriving: usize, bytes: u64) -> Result<(), QueueRefused> {
         let held_bytes: u64 = self.jobs.iter().map(|waiting| waiting.entry.package_bytes).sum();
         match self.limits {
-            QueueLimits { jobs: 0, .. } => Err(LineRefused::NoLine),
+            QueueLimits { jobs: 0, .. } => Err(QueueRefused::NoQueue),
             QueueLimits { jobs, .. } if self.jobs.len() + arriving >= jobs => {
-                Err(LineRefused::Full(jobs))
+                Err(QueueRefused::Full(jobs))
             }
             QueueLimits { bytes: most, .. } if held_bytes.saturating_add(bytes) > most => {
-                Err(LineRefused::Bytes(most))
+                Err(QueueRefused::Bytes(most))
             }
             _ => Ok(()),
         }
     }
 
     /// Refuses a further job of `user`, of whom `arriving` jobs are on their way.
-    pub(crate) fn check_user(&self, user: &str, arriving: usize) -> Result<(), LineRefused> {
+    pub(crate) fn check_user(&self, user: &str, arriving: usize) -> Result<(), QueueRefused> {
         let own = self.jobs.iter().filter(|waiting| waiting.user == user).count();
         match own + arriving < self.limits.jobs_per_user {
             true => Ok(()),
-            false => Err(LineRefused::User(self.limits.jobs_per_user)),
+            false => Err(QueueRefused::User(self.limits.jobs_per_user)),
         }
     }
 
@@ -261,7 +261,7 @@ impl Queue {
     }
 
     /// The jobs in the order in which they start, each with its rule; those that are held back come last.
-    pub fn line(&self) -> Vec<(&WaitingJob, Rule)> {
+    pub fn start_order(&self) -> Vec<(&WaitingJob, Rule)> {
         let ranks: HashMap<&JobId, (usize, &str)> = match &self.order {
             None => HashMap::new(),
             Some(order) => {

@@ -18,7 +18,7 @@ mod relay;
 mod tests;
 mod unreadable;
 
-pub use ice::{IceServer, IceServers};
+pub use ice::{IceServers, WireIceServer};
 pub use negotiation::{
     AppMessage, JobRequest, JobResponse, MAX_VIDEO_NAMES, MAX_VIDEOS, PeerMessage, VideoQuery,
     of_attempt,

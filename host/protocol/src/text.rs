@@ -54,12 +54,13 @@ impl Printable {
     }
 }
 
-/// A duration in seconds for people: `40 s`, `35 min`, `3.5 h`.
+/// A duration in seconds for people: `40 s`, `35 min`, `3.5 h`, `2.0 d`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         ..99.5 => format!("{:.0} s", seconds.max(0.0)),
         ..7200.0 => format!("{:.0} min", seconds / 60.0),
-        _ => format!("{:.1} h", seconds / 3600.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} d", seconds / 86_400.0),
     }
 }
 

@@ -141,11 +141,11 @@ impl Manifest {
     /// pieces of every long one.
     pub fn new(files: Vec<FileEntry>, cuts: Cuts, limit_bytes: u64) -> Result<Self, ManifestError> {
         Self::check_files(&files, limit_bytes)?;
-        let whole = |file: &&FileEntry| match cuts.get(&file.blake3) {
+        let is_wrong = |file: &&FileEntry| match cuts.get(&file.blake3) {
             Some(pieces) => !file.is_cut() || !add_up(pieces, file.size),
             None => file.is_cut(),
         };
-        if let Some(file) = files.iter().find(whole) {
+        if let Some(file) = files.iter().find(is_wrong) {
             return Err(ManifestError::Pieces(file.path.clone()));
         }
         Ok(Self { files, cuts })

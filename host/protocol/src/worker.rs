@@ -9,7 +9,7 @@
 //! it, as it would hold a slot. No new job gets a slot that fits a job of the queue.
 
 use crate::ids::{JobId, PeerId};
-use crate::queue::{LineRefused, Queue, QueueLimits, WaitingJob};
+use crate::queue::{Queue, QueueLimits, QueueRefused, WaitingJob};
 use serde::{Deserialize, Serialize};
 use web_time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use web_time::{Duration, Instant};
 mod tests;
 mod waiting;
 
-use waiting::Place;
 pub use waiting::QueueEvent;
+use waiting::QueuePlace;
 
 /// How long a reservation lasts until the peer sends its offer, which takes it a second or two.
 pub const OFFER_WITHIN: Duration = Duration::from_secs(8);
@@ -163,7 +163,7 @@ pub enum Refused {
     OutOfService,
     /// The job cannot wait here.
     #[error(transparent)]
-    Line(#[from] LineRefused),
+    Queue(#[from] QueueRefused),
     /// The peer holds no reservation.
     #[error("no slot is reserved for this peer; its reservation may have expired")]
     NotReserved,
@@ -188,7 +188,7 @@ pub struct WorkerState {
     /// The GPU memory of each slot, in MiB. A slot that is missing fits any job.
     memory_mib: Vec<u64>,
     queue: Queue,
-    places: Vec<Place>,
+    places: Vec<QueuePlace>,
     maintenance: bool,
 }
 

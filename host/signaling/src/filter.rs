@@ -1,6 +1,6 @@
 //! Discovery filters: checked once, then applied to each peer.
 
-use crate::rooms::Member;
+use crate::rooms::Registrant;
 use serde_json::{Map, Value};
 use sleap_rtc_protocol::signaling::{Filters, Metadata, Role};
 use std::cmp::Ordering;
@@ -87,7 +87,7 @@ impl Query {
     }
 
     /// Whether this peer matches. A missing property matches only `$ne`.
-    pub fn matches<L>(&self, member: &Member<L>) -> bool {
+    pub fn matches<L>(&self, member: &Registrant<L>) -> bool {
         self.role.is_none_or(|role| role == member.role) && self.describes(&member.metadata)
     }
 

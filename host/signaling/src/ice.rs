@@ -10,7 +10,7 @@ use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sleap_rtc_base::ice::{self, UDP_ONLY, is_supported};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::signaling::{IceServer, IceServers};
+use sleap_rtc_protocol::signaling::{IceServers, WireIceServer};
 use std::fmt;
 use std::time::Duration;
 
@@ -87,12 +87,12 @@ pub fn hand_out(offer: &IceOffer, peer: &PeerId, now_s: u64) -> IceServers {
     let lifetime_s = offer.lifetime.as_secs();
     let username = format!("{}:{peer}", now_s.saturating_add(lifetime_s));
     let server = |server: &OfferedServer| match server {
-        OfferedServer::Fixed(server) => IceServer {
+        OfferedServer::Fixed(server) => WireIceServer {
             urls: server.urls.clone(),
             username: server.username.clone(),
             credential: server.credential.clone(),
         },
-        OfferedServer::Secret { urls, secret } => IceServer {
+        OfferedServer::Secret { urls, secret } => WireIceServer {
             urls: urls.clone(),
             username: Some(username.clone()),
             credential: Some(password(secret, &username)),

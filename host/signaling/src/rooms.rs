@@ -22,7 +22,7 @@ pub type ConnectionId = u64;
 
 /// A peer in its room. `L` is the link to it: a queue in the server, anything in a test.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Member<L> {
+pub struct Registrant<L> {
     /// Its connection.
     pub connection: ConnectionId,
     /// Its room.
@@ -94,7 +94,7 @@ pub struct Part {
 /// A member of a room, with derived data.
 #[derive(Debug)]
 struct Present<L> {
-    member: Member<L>,
+    member: Registrant<L>,
     listed: Listed,
     watches: Option<Query>,
 }
@@ -157,8 +157,8 @@ impl<L: Clone + Listener> Rooms<L> {
     pub fn join(
         &mut self,
         peer: PeerId,
-        member: Member<L>,
-    ) -> Result<Option<Member<L>>, RoomError> {
+        member: Registrant<L>,
+    ) -> Result<Option<Registrant<L>>, RoomError> {
         let listed = list(&peer, &member)?;
         let others = self.rooms.get(&member.room).map(|room| &room.members);
         if others.is_some_and(|o| o.len() >= self.room_peers && !o.contains_key(&peer)) {
@@ -178,13 +178,13 @@ impl<L: Clone + Listener> Rooms<L> {
 
     /// Removes the peer of a connection that has ended. Does nothing if another connection has
     /// taken over the peer.
-    pub fn leave(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<Member<L>> {
+    pub fn leave(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<Registrant<L>> {
         self.member(peer, connection)?;
         self.remove(peer)
     }
 
     /// Removes a peer, on any connection.
-    pub fn remove(&mut self, peer: &PeerId) -> Option<Member<L>> {
+    pub fn remove(&mut self, peer: &PeerId) -> Option<Registrant<L>> {
         let Present { member, .. } = self.take(peer)?;
         self.announce(peer, Some(&member), None);
         Some(member)
@@ -211,19 +211,19 @@ impl<L: Clone + Listener> Rooms<L> {
     }
 
     /// Removes all peers of a room.
-    pub fn clear(&mut self, room: &RoomId) -> Vec<Member<L>> {
+    pub fn clear(&mut self, room: &RoomId) -> Vec<Registrant<L>> {
         let Some(Room { members, .. }) = self.rooms.remove(room) else { return Vec::new() };
         members.keys().for_each(|peer| drop(self.places.remove(peer)));
         members.into_values().map(|present| present.member).collect()
     }
 
     /// The presence of a peer on this connection.
-    pub fn member(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Member<L>> {
+    pub fn member(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Registrant<L>> {
         self.present(peer).filter(|member| member.connection == connection)
     }
 
     /// The presence of a peer, on any connection.
-    pub fn present(&self, peer: &PeerId) -> Option<&Member<L>> {
+    pub fn present(&self, peer: &PeerId) -> Option<&Registrant<L>> {
         let room = self.rooms.get(self.places.get(peer)?)?;
         room.members.get(peer).map(|present| &present.member)
     }
@@ -298,7 +298,7 @@ impl<L: Clone + Listener> Rooms<L> {
     }
 
     /// Notifies the room's watchers of a change of `peer`, each by its own query.
-    fn announce(&self, peer: &PeerId, before: Option<&Member<L>>, after: Option<&Present<L>>) {
+    fn announce(&self, peer: &PeerId, before: Option<&Registrant<L>>, after: Option<&Present<L>>) {
         let member = after.map(|present| &present.member).or(before);
         let Some(room) = member.and_then(|member| self.rooms.get(&member.room)) else { return };
         let watchers = room.watchers.iter().filter(|watcher| *watcher != peer);
@@ -364,7 +364,7 @@ impl<L: Clone + Listener> Rooms<L> {
 }
 
 /// A peer as discovery shows it; see [`PeerInfo`](sleap_rtc_protocol::signaling::PeerInfo).
-fn list<L>(peer: &PeerId, member: &Member<L>) -> Result<Listed, RoomError> {
+fn list<L>(peer: &PeerId, member: &Registrant<L>) -> Result<Listed, RoomError> {
     // A map of texts and JSON values always serialises.
     let metadata = serde_json::to_string(&member.metadata).unwrap_or_default();
     if metadata.len() > MAX_METADATA_BYTES {

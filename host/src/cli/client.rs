@@ -4,7 +4,7 @@ mod connect;
 mod description;
 #[cfg(feature = "worker")]
 mod estimates;
-mod failure;
+mod exit_codes;
 mod interrupt;
 #[cfg(feature = "worker")]
 mod invite;
@@ -34,13 +34,14 @@ mod worker_folder;
 
 use super::environment::Environment;
 use super::exit::{Exit, Failure};
-use super::{common, environment, exit, print};
+use super::{common, environment, exit, nearby, print};
 use crate::client::Join;
 use crate::config::{Config, Overrides};
 use clap::Subcommand;
 use pair::{PairArgs, PairOptions};
 use plugin::{PluginArgs, PluginOptions};
 use queue::{QueueArgs, QueueOptions};
+pub(super) use room::WhichRoom;
 use room::{RoomArgs, RoomOptions, WhyArgs, WhyOptions};
 use rooms::RoomsArgs;
 use top::TopArgs;
@@ -132,6 +133,18 @@ pub enum ClientCommand {
     Plugin(PluginOptions),
 }
 
+impl ClientCommand {
+    /// Whether it needs a signaling server, and no record of a job names one.
+    fn goes_to_a_room(&self) -> bool {
+        match self {
+            Self::Train(_) | Self::Track(_) | Self::Top(_) | Self::Why(_) | Self::Pair(_) => true,
+            Self::Queue(options) => matches!(options, QueueOptions::Room(_)),
+            Self::Room(options) => matches!(options, RoomOptions::Show { .. }),
+            _ => false,
+        }
+    }
+}
+
 impl ClientArgs {
     /// A warning to log before the command runs.
     pub(crate) fn warning(&self) -> Option<&'static str> {
@@ -200,6 +213,10 @@ fn existing_job((options, overrides): (jobs::JobOptions, Overrides)) -> (ClientC
 
 /// Runs the command.
 pub(crate) async fn run(command: ClientCommand, config: Config) -> Result<Exit, Failure> {
+    let config = match command.goes_to_a_room() {
+        true => nearby::with_server(config).await?,
+        false => config,
+    };
     match command {
         ClientCommand::Train(options) => submit::train(options, config).await,
         ClientCommand::Track(options) => submit::track(options, config).await,

@@ -27,6 +27,8 @@ mod interrupt;
 #[cfg(feature = "client")]
 mod known_rooms;
 pub mod logging;
+#[cfg(feature = "peer")]
+mod nearby;
 #[cfg(feature = "client")]
 mod netcheck;
 pub mod print;
@@ -297,7 +299,7 @@ fn parse_in(
         }
         #[cfg(feature = "client")]
         CommandArgs::Netcheck(args) => {
-            let (options, overrides) = args.check()?;
+            let (options, overrides) = args.check(environment)?;
             Command::Netcheck(options, load(overrides)?)
         }
         #[cfg(all(target_os = "linux", any(feature = "worker", feature = "signaling")))]

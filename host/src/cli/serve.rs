@@ -4,8 +4,10 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::print;
 use super::signaling::{Serving, SignalingOptions};
 use crate::config::Config;
+use crate::nearby::Announcement;
 use crate::worker::{self, WorkerOptions};
 use sleap_rtc_signaling::client::{Address, Endpoints};
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +28,8 @@ pub(crate) async fn run(
     } else {
         config.signaling = own(&addresses).map_err(Failure::usage)?;
     }
-    say_how_to_reach(&config.signaling, &addresses, serving.has_tls())?;
+    let announcement = announce(&config, &addresses, serving.has_tls());
+    say_how_to_reach(&config.signaling, &addresses, serving.has_tls(), announcement.is_some())?;
     let (worker_ends, server_ends) = (shutdown.child_token(), CancellationToken::new());
     let server = async {
         let served = serving.run(server_ends.clone()).await;
@@ -38,7 +41,11 @@ pub(crate) async fn run(
         server_ends.cancel();
         worked
     };
-    let (served, worked) = tokio::join!(server, worker);
+    let both = async { tokio::join!(server, worker) };
+    let (served, worked) = tokio::select! {
+        ended = both => ended,
+        never = announced(announcement) => match never {},
+    };
     served?;
     Ok(worked?)
 }
@@ -73,10 +80,30 @@ fn own(addresses: &[SocketAddr]) -> Result<Endpoints, String> {
     )
 }
 
+/// Lets others on this network find the server, unless the configuration or the network forbids it.
+fn announce(config: &Config, addresses: &[SocketAddr], has_tls: bool) -> Option<Announcement> {
+    if !config.server.announce {
+        return None;
+    }
+    let tls = has_tls.then_some(&config.signaling.websocket);
+    Announcement::new(addresses, tls).unwrap_or_else(|error| {
+        tracing::warn!("the server is not announced on this network: {error}");
+        None
+    })
+}
+
+async fn announced(announcement: Option<Announcement>) -> Infallible {
+    match announcement {
+        Some(announcement) => announcement.run().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn say_how_to_reach(
     signaling: &Endpoints,
     addresses: &[SocketAddr],
     has_tls: bool,
+    is_announced: bool,
 ) -> Result<(), Failure> {
     let mut text =
         "Signaling server (in this worker): clients and other workers reach it with\n".to_owned();
@@ -87,6 +114,9 @@ fn say_how_to_reach(
     for (nth, url) in urls.iter().enumerate() {
         let or = if nth == 0 { "  " } else { "  or " };
         text.push_str(&format!("{or}--signaling {url}\n"));
+    }
+    if is_announced {
+        text.push_str("On this network they also find it by themselves.\n");
     }
     print::raw(&text).exit(Exit::Unexpected)
 }

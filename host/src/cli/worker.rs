@@ -3,7 +3,7 @@
 use super::common::CommonArgs;
 use super::environment::{Environment, SecretText};
 use super::exit::{Exit, ExitWith, Failure};
-use super::{interrupt, print};
+use super::{interrupt, nearby, print};
 use crate::config::{Config, Overrides};
 use crate::worker::{self, WorkerError, WorkerOptions, WorkerRoom};
 use sleap_rtc_base::os::at_each_hang_up;
@@ -128,7 +128,11 @@ pub(crate) async fn run(command: WorkerCommand, config: Config) -> Result<Exit, 
     at_each_hang_up(|| tracing::info!("SIGHUP is ignored; SIGTERM ends the worker"))
         .exit(Exit::Unexpected)?;
     match command.meeting_place {
-        MeetingPlace::Elsewhere => worker::run(config, command.options, shutdown).await?,
+        MeetingPlace::Elsewhere => {
+            let ended = shutdown.run_until_cancelled(nearby::with_server(config)).await;
+            let Some(config) = ended else { return Ok(Exit::Success) };
+            worker::run(config?, command.options, shutdown).await?;
+        }
         #[cfg(feature = "signaling")]
         MeetingPlace::Here => super::serve::run(command.options, config, shutdown).await?,
     }

@@ -18,7 +18,7 @@ mod tests;
 pub(crate) mod view;
 
 use super::error::{NAME_CHARS, quoted};
-use super::line;
+use super::queue_text;
 use super::screen::{self, Stream};
 use crate::config::ClientConfig;
 use digest::Digest;
@@ -29,14 +29,14 @@ use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, NumberedEvent};
-use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::log_text::LogText;
 use sleap_rtc_protocol::meter::{Direction, Meter};
 use sleap_rtc_protocol::progress::JobProgress;
+use sleap_rtc_protocol::queue_report::QueueStatus;
 use sleap_rtc_protocol::text::{Printable, duration, is_printable};
 use sleap_rtc_protocol::workload::Estimate;
 use sleap_rtc_transfer::Progress;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -267,10 +267,10 @@ impl Display {
     }
 
     /// The job waits for a slot. On a pipe only a new place is news, or a new reason of a cluster.
-    pub(crate) fn waiting(&mut self, news: &WaitingNews) {
-        let standing = (news.place, line::cluster_reason(news));
-        let mut text = vec![line::headline(&self.worker, news)];
-        text.extend(line::table(&news.line, news.untold));
+    pub(crate) fn waiting(&mut self, news: &QueueStatus) {
+        let standing = (news.place, queue_text::cluster_reason(news));
+        let mut text = vec![queue_text::headline(&self.worker, news)];
+        text.extend(queue_text::table(&news.line, news.omitted_jobs));
         text.push(LEAVE_WAITING.to_owned());
         if self.painter.is_none() && self.waiting.as_ref() != Some(&standing) {
             say(&text.join("\n"));
@@ -280,14 +280,14 @@ impl Display {
     }
 
     /// Says why the job waits.
-    pub(crate) fn why_it_waits(&mut self, news: &WaitingNews) {
+    pub(crate) fn why_it_waits(&mut self, news: &QueueStatus) {
         let reason = Printable::line(&news.reason.message, REASON_CHARS);
-        let mut text = vec![line::headline(&self.worker, news)];
+        let mut text = vec![queue_text::headline(&self.worker, news)];
         text.push(format!(
             "because: {reason} [{}]",
             Printable::line(&news.reason.code, NAME_CHARS)
         ));
-        text.extend(line::table(&news.line, news.untold));
+        text.extend(queue_text::table(&news.line, news.omitted_jobs));
         print(&format!("{}\n", text.join("\n")));
     }
 
@@ -402,12 +402,6 @@ impl Drop for Display {
 pub(crate) fn say(text: &str) {
     let text: String = text.chars().filter(|c| is_printable(*c) || *c == '\n').collect();
     screen::write(Stream::Stderr, &format!("{text}\n"));
-}
-
-/// Prints a question on stderr, without a line break.
-pub(crate) fn ask_aloud(question: &str) {
-    let question: String = question.chars().filter(|c| is_printable(*c) || *c == '\n').collect();
-    let _ = write!(std::io::stderr().lock(), "{question}");
 }
 
 /// Prints text on stdout as it is. A closed stdout is not an error.

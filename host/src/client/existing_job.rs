@@ -5,7 +5,7 @@ use super::connect::Talk;
 use super::display::{Detail, Display};
 use super::error::JobRefused;
 use super::interrupt::Interrupts;
-use super::record::Progress;
+use super::record::RecordUpdater;
 use super::room::{Goal, Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, ending, or_interrupt, reconnect};
@@ -46,7 +46,7 @@ async fn with_room(
         _ => Detail::WholeLog,
     };
     let mut display = Display::new(&job_ref.worker, detail);
-    let progress = Progress::of(&config.client.jobs_dir, &job_ref.job);
+    let progress = RecordUpdater::of(&config.client.jobs_dir, &job_ref.job);
     let first = or_interrupt(interrupts, connect(room, job_ref)).await?;
     if display.draws_job() {
         let name = progress.record().map_or(job_ref.job.as_str(), |record| &record.name);
@@ -77,7 +77,8 @@ pub(crate) async fn watch(
     let watching = async {
         let first = connect(&mut room, job_ref).await?;
         let action = Action::Logs { follow: true, after: 0 };
-        let mut submission = Submission::existing(job_ref, action, display, Progress::nowhere());
+        let mut submission =
+            Submission::existing(job_ref, action, display, RecordUpdater::nowhere());
         let (worker, patience) = (&job_ref.worker, config.client.reconnect_for);
         let mut never = Interrupts::never();
         reconnect::stay(&mut room, worker, first, &mut submission, &mut never, patience).await

@@ -12,7 +12,6 @@
 //! | `unreliable` | the workers that failed lately |
 //! | `explain` | ranks a room without submitting a job |
 //! | `prompt` | the list that the user chooses from |
-//! | `question` | reads the user's input |
 //! | `untrusted` | why a worker is not trusted |
 //! | `trust` | which workers are trusted |
 //! | `known_removals` | which devices are removed from the rooms, according to their workers |
@@ -25,12 +24,13 @@
 //! | `ending` | word for the user when a job has ended |
 //! | `notification` | a notification on the desktop |
 //! | `action` | what to do with an existing job |
+//! | [`probe`] | measures each way to a worker |
 //! | [`existing_job`] | attach, logs, stop, cancel, fetch |
 //! | `python` | one job with a Python worker |
 //! | [`rooms`] | the rooms that this device has paired with |
 //! | [`shared`] | jobs on storage that both sides see |
 //! | `videos`, `mounted` | the videos that labels name: on a worker's mount, or sent along |
-//! | [`line`] | where waiting jobs stand, in words |
+//! | [`queue_text`] | where waiting jobs stand, in words |
 //! | [`display`] | shows a running job: a view on a terminal, plain lines on a pipe |
 //! | `screen` | the user's terminal |
 //! | [`top`] | a room on a full screen |
@@ -52,15 +52,15 @@ pub mod interrupt;
 mod introduction;
 mod known_removals;
 mod known_workers;
-pub mod line;
 mod mounted;
 mod notification;
 mod output;
 pub mod package;
 mod partial_download;
+pub mod probe;
 mod prompt;
 mod python;
-mod question;
+pub mod queue_text;
 mod read_progress;
 mod reconnect;
 pub mod record;

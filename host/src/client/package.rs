@@ -7,15 +7,14 @@ use super::read_progress::ReadProgress;
 use super::videos::VideoSearch;
 use crate::config::ClientConfig;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_package::script::{Model, Run, ScriptFile};
+use sleap_rtc_package::script::ScriptFile;
 use sleap_rtc_package::{
     CheckError, Checked, Listing, MachineFacts, NotAPackage, PackageView, ReadSeek, START_BYTES,
-    check, describe, recognize_files, recognize_start,
+    check, describe, leave_out_results, recognize_files, recognize_start,
 };
 use sleap_rtc_protocol::job::{JobDescription, JobType, Requirements};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_transfer::{Hashes, Package, list_package};
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -75,7 +74,11 @@ impl TrainingPackage {
             tracing::warn!("leaving out: {}", WithCauses(error));
         }
         let checked = checked(&mut listing, JobType::Training, &self.path, &mut videos)?;
-        leave_out_results(&mut listing, &checked);
+        let results = leave_out_results(&mut listing, &checked);
+        if !results.is_empty() {
+            let what = results.join(", ");
+            tracing::info!(%what, "leaving out models of earlier trainings");
+        }
         hash(listing, hashes, progress)
     }
 }
@@ -124,7 +127,10 @@ pub(crate) fn checked(
             MachineFacts::default(),
         );
         match found {
-            Ok(checked) => return Ok(checked),
+            Ok(checked) => {
+                checked.remarks.iter().for_each(|remark| tracing::info!("{remark}"));
+                return Ok(checked);
+            }
             Err(CheckError::NoScript(_)) => return Err(recognize_files(listing).into()),
             Err(CheckError::Videos { labels, missing }) => {
                 if !videos.find(listing, &labels, &missing, home)? {
@@ -135,55 +141,6 @@ pub(crate) fn checked(
         }
     }
     Err(PackageFault::TooManyLabels)
-}
-
-/// Leaves out results of earlier trainings in the package's folder, unless the package refers to
-/// them.
-fn leave_out_results(listing: &mut Listing, checked: &Checked) {
-    let named: Vec<String> = checked.runs.iter().flat_map(named_by).collect();
-    let folder =
-        |path: &RelPath| path.as_str().rsplit_once('/').map(|(folder, _)| folder.to_owned());
-    let has = |folder: &str, ending: &str| {
-        listing.paths().any(|path| {
-            let name = path.as_str().strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
-            name.is_some_and(|name| !name.contains('/') && name.ends_with(ending))
-        })
-    };
-    let configs = listing.paths().filter(|path| path.file_name().starts_with("training_config."));
-    let folders: HashSet<String> = configs.filter_map(folder).collect();
-    let results: Vec<String> = folders
-        .into_iter()
-        .filter(|folder| has(folder, ".ckpt") || has(folder, ".h5"))
-        .filter(|folder| !named.iter().any(|path| is_in(path, folder) || is_in(folder, path)))
-        .collect();
-    listing.keep(|path| !results.iter().any(|folder| is_in(path.as_str(), folder)));
-    if !results.is_empty() {
-        let what = results.join(", ");
-        tracing::info!(%what, "leaving out models of earlier trainings");
-    }
-}
-
-fn is_in(path: &str, folder: &str) -> bool {
-    path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// The files in the package that a run refers to.
-fn named_by(run: &Run) -> Vec<String> {
-    match run {
-        Run::Train(train) => {
-            let values = train.settings.iter().flat_map(|setting| setting.value.texts());
-            values.chain(train.files.iter().map(ToString::to_string)).collect()
-        }
-        Run::TrainLegacy(train) => vec![train.labels.path.to_string()],
-        Run::Track(track) => {
-            let models = track.models.iter().filter_map(|model| match model {
-                Model::Named(place) => Some(place.path.to_string()),
-                Model::Made(_) => None,
-            });
-            let values = track.options.iter().filter_map(|option| option.value.clone());
-            models.chain(values).chain([track.data.path.to_string()]).collect()
-        }
-    }
 }
 
 /// The files of `listing`. Compressed labels are unpacked into a temporary file without a name.

@@ -2,8 +2,8 @@
 
 use super::ClientError;
 use super::display::{print, say};
-use super::question::{Typed, typed as typed_line};
 use super::room::Room;
+use crate::question::{Typed, typed as typed_line};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;

@@ -12,8 +12,8 @@ use sleap_rtc_base::json_file;
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
-use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::progress::JobProgress;
+use sleap_rtc_protocol::queue_report::QueueStatus;
 use sleap_rtc_protocol::transfer::BlobHash;
 use sleap_rtc_signaling::client::Endpoints;
 use sleap_rtc_trust::session::JobString;
@@ -124,7 +124,7 @@ impl LastSeen {
 
 /// Keeps a job's record up to date while a client follows the job. Does nothing for jobs from other
 /// machines.
-pub(crate) struct Progress {
+pub(crate) struct RecordUpdater {
     kept: Option<(PathBuf, Record)>,
     saved: Instant,
     /// The route of the latest connection.
@@ -156,7 +156,7 @@ impl Drop for Submitting {
     }
 }
 
-impl Progress {
+impl RecordUpdater {
     /// The record of `job`, if it was submitted from here.
     pub(crate) fn of(jobs_dir: &Path, job: &JobId) -> Self {
         let record = read(&jobs_dir.join(format!("{job}.json")));
@@ -195,7 +195,7 @@ impl Progress {
     }
 
     /// The job waits for a slot.
-    pub(crate) fn waiting(&mut self, news: &WaitingNews) {
+    pub(crate) fn waiting(&mut self, news: &QueueStatus) {
         let Some((_, record)) = &mut self.kept else { return };
         let state = SeenState::Waiting { place: news.place, starts_in_s: news.starts_in_s };
         record.last_seen.at_s = now_s();
@@ -227,7 +227,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for RecordUpdater {
     fn drop(&mut self) {
         self.save();
     }
@@ -256,20 +256,20 @@ impl Record {
         jobs_dir: &Path,
         submitting: Option<Submitting>,
         display: &mut Display,
-    ) -> Progress {
+    ) -> RecordUpdater {
         let saved = Instant::now();
         match (self.save(jobs_dir), self.job_string()) {
             (Ok(()), Ok(JobString { job, .. })) => {
                 display.note(&format!("Job {job}: to reattach, run `sleap-rtc attach {job}`"));
                 let submitting = submitting.or_else(|| Submitting::begin(jobs_dir, &job));
                 let kept = Some((jobs_dir.to_owned(), self));
-                Progress { kept, saved, route: None, _submitting: submitting }
+                RecordUpdater { kept, saved, route: None, _submitting: submitting }
             }
             (Err(error), _) => {
                 tracing::warn!(%error, "cannot save the job's record, so `sleap-rtc jobs` will not list it");
-                Progress { kept: None, saved, route: None, _submitting: submitting }
+                RecordUpdater { kept: None, saved, route: None, _submitting: submitting }
             }
-            _ => Progress { kept: None, saved, route: None, _submitting: submitting },
+            _ => RecordUpdater { kept: None, saved, route: None, _submitting: submitting },
         }
     }
 

@@ -70,6 +70,8 @@ pub(crate) enum Goal {
     },
     /// To continue with a job that the worker has.
     KnownJob(JobId, JobSecret),
+    /// To measure the way to it.
+    Probe,
 }
 
 impl Goal {
@@ -83,6 +85,7 @@ impl Goal {
                 let proof = Some(offer.prove(&JobKey::new(job, secret)));
                 Purpose::KnownJob { job: job.clone(), proof }
             }
+            Self::Probe => Purpose::Probe,
         }
     }
 }
@@ -125,7 +128,8 @@ impl Room {
         Self::enter(config, credentials, Connector::idle(config)).await
     }
 
-    async fn enter(
+    /// Signs in and registers in the room, to connect with `connector`.
+    pub(crate) async fn enter(
         config: &Config,
         credentials: Credential,
         mut connector: Connector,

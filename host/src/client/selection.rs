@@ -326,8 +326,8 @@ impl Round<'_> {
                     for other in asking.release_others(place) {
                         self.room.release(&ranking[other].peer_id).await;
                     }
-                    let minutes: Option<JobResponse> = answers.remove(&place);
-                    let minutes = minutes.and_then(|answer| answer.estimated_duration_minutes);
+                    let answer: Option<JobResponse> = answers.remove(&place);
+                    let minutes = answer.and_then(|answer| answer.estimated_duration_minutes);
                     if let Some(connected) = self.take(ranking[place], minutes).await? {
                         return Ok(Some(connected));
                     }

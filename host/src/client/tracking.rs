@@ -6,23 +6,21 @@ use super::error::PackageFault;
 use super::package::{checked, hash};
 use super::read_progress::ReadProgress;
 use super::videos::VideoSearch;
+use sleap_rtc_package::prediction::{
+    self, BEST, ModelPlaces, NotData, Prediction, is_labels, is_of_model, model_files,
+    packaged_name,
+};
 use sleap_rtc_package::script::Frames;
-use sleap_rtc_package::{Labels, Listing, NotAPackage, START_BYTES, check_model, recognize_start};
+use sleap_rtc_package::{Labels, Listing, START_BYTES};
 use sleap_rtc_protocol::job::JobType;
-use sleap_rtc_protocol::path::{PathError, RelPath};
+use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_transfer::{Hashes, Package, Part, PartSource};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The folder of the models in the package.
-const MODELS: &str = "models";
-/// The files of a model's folder that a tracker reads, besides a checkpoint. The other files there, such
-/// as images, metrics and further checkpoints, are not sent.
-const MODEL_FILES: [&str; 7] = [".yaml", ".yml", ".json", ".h5", ".onnx", ".engine", ".keras"];
-/// The checkpoint of the epoch with the lowest loss.
-const BEST: &str = "best.ckpt";
+/// The most models in a folder that an error names.
+const MAX_MODELS_NAMED: usize = 8;
 
 /// A prediction to make.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,40 +64,35 @@ impl TrackingPackage {
             true => None,
             false => videos.on_worker(&self.data),
         };
-        if let Some(text) = unusable_data(&self.data) {
-            return Err(PackageFault::Data { data: self.data.clone(), is: text });
+        if let Some(is) = unusable_data(&self.data) {
+            return Err(NotData { data: self.data.clone(), is }.into());
         }
         let mut parts = Vec::new();
         if mounted.is_none() {
             parts.push(file(&data, &self.data));
             videos.note(&self.data, data.clone());
         }
-        let mut words = vec!["sleap-nn".to_owned(), "predict".into(), "--data_path".into()];
-        words.push(mounted.unwrap_or_else(|| data.to_string()));
-        let mut taken = HashMap::new();
+        let mut places = ModelPlaces::default();
+        let mut models = Vec::new();
         for model in &self.models {
             let folder =
                 model_folder(model).ok_or_else(|| PackageFault::NotAModel(model.clone()))?;
-            let packaged = packaged_model(folder, &mut taken)?;
-            parts.extend(model_files(folder, &packaged)?);
-            words.extend(["--model_paths".to_owned(), packaged.to_string()]);
+            let place = places.place(&absolute(folder)?)?;
+            parts.extend(parts_of_model(folder, &place)?);
+            models.push(place);
         }
-        let result = packaged_name(&self.output, "predictions.slp")?;
-        // The result must not replace the input labels.
-        let folder = if result == data { "predictions/" } else { "" };
-        words.extend(["-o".to_owned(), format!("{folder}{result}")]);
         let (video_index, frames) = self.selection()?;
-        if let Some(index) = video_index {
-            words.extend(["--video_index".to_owned(), index.to_string()]);
-        }
-        if let Some(frames) = frames {
-            words.extend(["--frames".to_owned(), frames.to_string()]);
-        }
-        words.extend(self.options.iter().cloned());
-        let script = format!("#!/bin/bash\n{}\n", shell_words::join(words));
-        let path = RelPath::new(JobType::Inference.script_name())?;
-        parts.push(Part { path, source: PartSource::Bytes(script.into_bytes()) });
-        let mut listing = Listing::new(Part::members(parts)?, Vec::new())?;
+        let prediction = Prediction {
+            data: mounted.unwrap_or_else(|| data.to_string()),
+            models,
+            output: Some(packaged_name(&self.output, "predictions.slp")?),
+            video_index,
+            frames,
+            options: self.options.clone(),
+        };
+        let mut members = Part::members(parts)?;
+        members.push(prediction.script()?);
+        let mut listing = Listing::new(members, Vec::new())?;
         checked(&mut listing, JobType::Inference, &self.data, &mut videos)?;
         hash(listing, hashes, progress)
     }
@@ -156,53 +149,48 @@ fn unusable_data(path: &Path) -> Option<&'static str> {
     if there.is_dir() {
         return Some("a folder");
     }
-    if !there.is_file() || is_labels(path) {
+    if !there.is_file() {
         return None;
     }
     let mut start = Vec::new();
     File::open(path).ok()?.take(START_BYTES).read_to_end(&mut start).ok()?;
-    match recognize_start(&start, path)? {
-        NotAPackage::EmptyFile => Some("empty (0 bytes)"),
-        NotAPackage::Text | NotAPackage::Config => Some("a text file"),
-        NotAPackage::OtherArchive { .. } => Some("an archive"),
-        _ => None,
-    }
+    prediction::unusable_data(&start, path)
 }
 
 fn open_labels(path: &Path) -> Option<Labels> {
     Labels::read(Box::new(File::open(path).ok()?))
 }
 
-fn is_labels(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("slp"))
-}
-
-/// The files of a trained model that are sent: its config and its checkpoint. Links are followed.
-fn model_files(folder: &Path, packaged: &RelPath) -> Result<Vec<Part>, PackageFault> {
+/// The files of a trained model that are sent. Links are followed.
+fn parts_of_model(folder: &Path, place: &RelPath) -> Result<Vec<Part>, PackageFault> {
     let unreadable = |source| PackageFault::Folder { path: folder.to_owned(), source };
     let entries = std::fs::read_dir(folder).map_err(unreadable)?;
     let files = entries.flatten().filter(|entry| entry.path().is_file());
-    let names: Vec<String> =
-        files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    check_model(&folder.display().to_string(), &names)?;
-    let has_best = names.iter().any(|name| name == BEST);
-    let wanted = |name: &&String| match name.ends_with(".ckpt") {
-        true => !has_best || *name == BEST,
-        false => MODEL_FILES.iter().any(|ending| name.ends_with(ending)),
-    };
+    let names = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     let part = |name: &String| {
-        let path = RelPath::new(format!("{packaged}/{name}"))?;
+        let path = RelPath::new(format!("{place}/{name}"))?;
         Ok(Part { path, source: PartSource::File(folder.join(name)) })
     };
-    names.iter().filter(wanted).map(part).collect()
+    let names = model_files(&folder.display().to_string(), names).map_err(|error| {
+        let models = models_in(folder);
+        match models.is_empty() {
+            true => PackageFault::from(error),
+            false => PackageFault::Models { folder: folder.to_owned(), models },
+        }
+    })?;
+    names.iter().map(part).collect()
 }
 
-/// The name of a file in the package: its own, or `fallback` if that is not allowed there.
-fn packaged_name(path: &Path, fallback: &str) -> Result<RelPath, PathError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.filter(|name| !name.starts_with('-') && !name.contains('$'));
-    let own = name.and_then(|name| RelPath::new(name).ok());
-    own.map_or_else(|| RelPath::new(fallback), Ok)
+/// The folders in `folder` that are trained models.
+fn models_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let inner = entries.map(|entry| entry.path()).filter(|path| {
+        ["yaml", "json"].iter().any(|end| path.join(format!("training_config.{end}")).is_file())
+    });
+    let mut models: Vec<String> = inner.map(|path| path.display().to_string()).collect();
+    models.sort();
+    models.truncate(MAX_MODELS_NAMED);
+    models
 }
 
 /// The folder of a trained model, which may be given by a file that a tracker reads there.
@@ -211,27 +199,20 @@ fn model_folder(model: &Path) -> Option<&Path> {
         return Some(model);
     }
     let name = model.file_name()?.to_str()?;
-    let is_of_model = name.ends_with(".ckpt") || MODEL_FILES.iter().any(|end| name.ends_with(end));
     let parent = model.parent().filter(|parent| !parent.as_os_str().is_empty());
-    is_of_model.then(|| parent.unwrap_or(Path::new(".")))
+    let folder = parent.unwrap_or(Path::new("."));
+    // A tracker would read the best one instead.
+    let is_passed_over = name.ends_with(".ckpt") && name != BEST && folder.join(BEST).exists();
+    (is_of_model(name) && !is_passed_over).then_some(folder)
 }
 
 fn file(packaged: &RelPath, path: &Path) -> Part {
     Part { path: packaged.clone(), source: PartSource::File(path.to_owned()) }
 }
 
-/// `models/NAME`; a second model of the same name gets a number.
-fn packaged_model(
-    model: &Path,
-    taken: &mut HashMap<String, usize>,
-) -> Result<RelPath, PackageFault> {
+fn absolute(model: &Path) -> Result<PathBuf, PackageFault> {
     let unreadable = |source| PackageFault::Folder { path: model.to_owned(), source };
-    let absolute = std::path::absolute(model).map_err(unreadable)?;
-    let name = packaged_name(&absolute, "model")?.to_string();
-    let count = taken.entry(name.clone()).or_insert(0);
-    *count += 1;
-    let unique = if *count == 1 { name } else { format!("{name}-{count}") };
-    Ok(RelPath::new(format!("{MODELS}/{unique}"))?)
+    std::path::absolute(model).map_err(unreadable)
 }
 
 #[cfg(test)]
@@ -263,5 +244,13 @@ mod tests {
         assert_eq!(model_folder(&path("training_config.yaml")), Some(folder.path()));
         assert_eq!(model_folder(Path::new("best.ckpt")), Some(Path::new(".")));
         assert_eq!(model_folder(&path("model.zip")), None);
+        assert_eq!(model_folder(&path("last.ckpt")), Some(folder.path()));
+        std::fs::write(path("best.ckpt"), "").unwrap();
+        assert_eq!(model_folder(&path("last.ckpt")), None);
+        let inner = path("models/centroid");
+        std::fs::create_dir_all(&inner).unwrap();
+        assert!(models_in(&path("models")).is_empty());
+        std::fs::write(inner.join("training_config.yaml"), "").unwrap();
+        assert_eq!(models_in(&path("models")), [inner.display().to_string()]);
     }
 }

@@ -3,18 +3,17 @@
 
 use super::known_removals::KnownRemovals;
 use super::known_workers::KnownWorkers;
-use super::question;
 use super::rooms::SavedRooms;
 use super::untrusted::Untrusted;
 use crate::config::ClientConfig;
-use crate::device;
+use crate::{device, question};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError, Meeting};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_trust::certificate::Certificate;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::{DeviceId, DeviceKey};
-use sleap_rtc_trust::handshake::{Identity, Proven, Standing};
+use sleap_rtc_trust::handshake::{Certification, Identity, Proven};
 use std::collections::HashMap;
 
 /// What this client knows about the peers of its room.
@@ -91,7 +90,7 @@ impl Trust {
             Some(wanted) => {
                 Err(Untrusted::OtherDevice { wanted: wanted.short(), got: device.short() })
             }
-            None if proven.standing == Standing::Certified => Ok(()),
+            None if proven.certification == Certification::Certified => Ok(()),
             None if self.known.contains(&device) => Ok(()),
             None => Err(Untrusted::Unknown { device, name }),
         }

@@ -39,9 +39,15 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     let server = server_config(sources, file.server, &base);
     warnings.extend(distrust);
     warnings.extend(ice.warnings().chain(server.ice.warnings()));
-    let addresses = (file.signaling_websocket.map(|a| a.0), file.signaling_http.map(|a| a.0));
+    let named = NamedServer {
+        option: overrides.signaling,
+        websocket: file.signaling_websocket.map(|a| a.0),
+        http: file.signaling_http.map(|a| a.0),
+    };
+    let (signaling, names_server) = endpoints(sources, named, &mut warnings)?;
     Ok(Config {
-        signaling: endpoints(sources, addresses, overrides.signaling, &mut warnings)?,
+        signaling,
+        names_server,
         ice,
         transport: overrides.transport.or(transport).unwrap_or_default(),
         shared_storage_root: overrides
@@ -84,6 +90,7 @@ fn server_config(sources: &Sources, file: FileServer, base: &Path) -> ServerConf
         trust_proxy: file.trust_proxy,
         relay: file.relay,
         page: file.page,
+        announce: file.announce,
         limits: file.limits,
     }
 }
@@ -136,14 +143,21 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
+/// How the options and the file name the signaling server.
+struct NamedServer {
+    option: Option<Endpoints>,
+    websocket: Option<Address>,
+    http: Option<Address>,
+}
+
+/// The addresses of the signaling server, and whether somebody has named them.
 fn endpoints(
     sources: &Sources,
-    (file_websocket, file_http): (Option<Address>, Option<Address>),
-    option: Option<Endpoints>,
+    named: NamedServer,
     warnings: &mut Vec<String>,
-) -> Result<Endpoints, ConfigError> {
-    if let Some(endpoints) = option {
-        return Ok(endpoints);
+) -> Result<(Endpoints, bool), ConfigError> {
+    if let Some(endpoints) = named.option {
+        return Ok((endpoints, true));
     }
     const WS: &str = "SLEAP_RTC_SIGNALING_WS";
     const HTTP: &str = "SLEAP_RTC_SIGNALING_HTTP";
@@ -155,7 +169,9 @@ fn endpoints(
     let http = read(HTTP, &sources.signaling_http, Address::http)?;
     let mixed = websocket.is_some() != http.is_some();
     let name = if websocket.is_some() { WS } else { HTTP };
-    let endpoints = Endpoints::complete(websocket.or(file_websocket), http.or(file_http))
+    let (websocket, http) = (websocket.or(named.websocket), http.or(named.http));
+    let is_named = websocket.is_some() || http.is_some();
+    let endpoints = Endpoints::complete(websocket, http)
         .map_err(|message| ConfigError::Variable { name, message })?;
     let hosts = (endpoints.websocket.host_str(), endpoints.http.host_str());
     if mixed && hosts.0 != hosts.1 {
@@ -164,7 +180,7 @@ fn endpoints(
              and {HTTP}"
         ));
     }
-    Ok(endpoints)
+    Ok((endpoints, is_named))
 }
 
 fn worker(

@@ -62,6 +62,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The addresses of the signaling server.
     pub signaling: Endpoints,
+    /// Whether somebody has named them. Otherwise they are the default, on this machine.
+    pub names_server: bool,
     /// STUN, TURN and local addresses.
     pub ice: IceConfig,
     /// `[ice] transport`.

@@ -27,6 +27,8 @@ pub struct ServerConfig {
     pub relay: bool,
     /// Whether the server serves the client for browsers.
     pub page: bool,
+    /// Whether a worker that is the server announces it on its network.
+    pub announce: bool,
     /// Limits for each peer, room and address.
     pub limits: Limits,
 }
@@ -46,6 +48,7 @@ pub(crate) struct FileServer {
     pub(crate) trust_proxy: bool,
     pub(crate) relay: bool,
     pub(crate) page: bool,
+    pub(crate) announce: bool,
     #[serde(with = "FileLimits")]
     pub(crate) limits: Limits,
 }
@@ -62,6 +65,7 @@ impl Default for FileServer {
             trust_proxy: false,
             relay: true,
             page: true,
+            announce: true,
             limits: Limits::default(),
         }
     }

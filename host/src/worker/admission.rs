@@ -1,6 +1,6 @@
 //! Admission: whether this worker takes a job, judged before and after its package arrives.
 
-use super::{WorkerContext, memory, mounted};
+use super::{WorkerContext, memory_fit, mounted};
 use crate::blocking::blocking;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{Expected, JobFolder, describe_folder};
@@ -24,7 +24,7 @@ pub(crate) async fn check(
     let facts = context.facts_for(client);
     check_version(job, facts.sleap_version.as_deref())?;
     mounted::check(context, job).await?;
-    let need = memory::needed(job, &context.history.runs());
+    let need = memory_fit::needed(job, &context.history.runs());
     let policies = context.policies.asked_by(client.as_str());
     let reasons = match policies.check(job, &facts, need.as_ref()).await {
         Verdict::Yes => return Ok(()),
@@ -44,11 +44,11 @@ pub(crate) async fn outlook(
 ) -> Outlook {
     let (facts, history) = (context.facts_for(client), context.history.runs());
     let policies = context.policies.asked_by(client.as_str());
-    let need = memory::needed(job, &history);
+    let need = memory_fit::needed(job, &history);
     Outlook {
         runs: job.runs.clone(),
         estimate: policies.estimate(job, &facts, &history).await,
-        warnings: need.and_then(|need| memory::warning(&need, &facts)).into_iter().collect(),
+        warnings: need.and_then(|need| memory_fit::warning(&need, &facts)).into_iter().collect(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One connection: answers its offer, accepts iroh or WebRTC, and finds out which dialect the
 //! client speaks.
 
-use super::coordinator::{CoordinatorHandle, Step};
+use super::coordinator::{CoordinatorHandle, HandoverStep};
 use super::error::ConnectionError;
 use super::{Client, WorkerContext, native, python};
 use sleap_rtc_net::dialect::WorkerEnd;
@@ -103,7 +103,7 @@ impl Connecting {
         let new_job = may_wait || matches!(self.offer.purpose, None | Some(Purpose::NewJob));
         if new_job {
             // If the slot is gone, the client is told when it submits its job.
-            self.coordinator.step(&self.offer.sender, Step::Connected).await;
+            self.coordinator.step(&self.offer.sender, HandoverStep::Connected).await;
         }
         Client {
             caller: Caller { peer: self.offer.sender, address: self.offer.sender_address },

@@ -3,9 +3,9 @@
 
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
-use super::line::Board;
 use super::members::{self, Exchange, Members, MembersReport, RemovalReport};
 use super::pairing::{InvitationNews, Invited, Inviter};
+use super::queue_report::QueueReport;
 use super::trust::ClientCheck;
 use crate::config::Config;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::local_socket;
 use sleap_rtc_job::is_of_a_job;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
-use sleap_rtc_protocol::line::{Decided, Decision, StandingJob};
+use sleap_rtc_protocol::queue_report::{Decided, Decision, QueuedJob};
 use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::removal::JobsLeft;
@@ -84,7 +84,7 @@ pub(crate) struct Control {
     trust: Arc<ClientCheck>,
     /// Absent in a room without keys.
     exchange: Option<Arc<Exchange>>,
-    board: watch::Receiver<Arc<Board>>,
+    queue_report: watch::Receiver<Arc<QueueReport>>,
     state_dir: PathBuf,
 }
 
@@ -102,7 +102,7 @@ impl Control {
             inviter: Inviter::new(config, own_id, room, members),
             trust: context.trust.clone(),
             exchange: context.exchange.clone(),
-            board: context.board.subscribe(),
+            queue_report: context.queue_report.subscribe(),
             state_dir: config.worker.state_dir.clone(),
         }
     }
@@ -178,8 +178,8 @@ impl Control {
                 tell(&mut write, &removed).await
             }
             ControlRequest::Queue => {
-                let board = Arc::clone(&self.board.borrow());
-                let line: Result<Vec<StandingJob>, String> = Ok(board.line().collect());
+                let queue_report = Arc::clone(&self.queue_report.borrow());
+                let line: Result<Vec<QueuedJob>, String> = Ok(queue_report.queued_jobs().collect());
                 tell(&mut write, &line).await
             }
             ControlRequest::Decide { job, decision } => {
@@ -320,7 +320,7 @@ pub async fn members(state_dir: &Path) -> Result<MembersReport, ControlError> {
 ///
 /// # Errors
 /// No such worker runs, or it belongs to another user.
-pub async fn queue(state_dir: &Path) -> Result<Vec<StandingJob>, ControlError> {
+pub async fn queue(state_dir: &Path) -> Result<Vec<QueuedJob>, ControlError> {
     ask(state_dir, ControlRequest::Queue).await
 }
 

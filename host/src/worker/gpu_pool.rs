@@ -4,7 +4,7 @@
 //! found later are added at the end.
 
 use serde::{Deserialize, Serialize};
-use sleap_rtc_gpu::{Device, GpuProcess, Health, Inventory, Selector, Slice, Survey};
+use sleap_rtc_gpu::{Device, GpuHealth, GpuProcess, Inventory, Selector, Slice, Survey};
 use sleap_rtc_protocol::capabilities::{Accelerators, Gpu};
 
 /// All GPUs of this worker.
@@ -41,7 +41,7 @@ struct PoolGpu {
     name: Selector,
     /// The identity by which later surveys find it, once a survey has listed it.
     seen: Option<GpuIdentity>,
-    health: Health,
+    health: GpuHealth,
     processes: Option<Vec<GpuProcess>>,
 }
 
@@ -63,7 +63,7 @@ impl GpuPool {
         let device = |(index, gpu): (u32, &Gpu)| Device {
             index,
             uuid: None,
-            health: Health::Working(gpu.clone()),
+            health: GpuHealth::Working(gpu.clone()),
             slices: Vec::new(),
             processes: None,
         };
@@ -122,7 +122,7 @@ impl GpuPool {
     fn lose_all(&mut self, driver: Driver) {
         self.driver = driver;
         for gpu in &mut self.gpus {
-            gpu.health = Health::Lost("the driver is gone".to_owned());
+            gpu.health = GpuHealth::Lost("the driver is gone".to_owned());
             gpu.processes = None;
         }
     }
@@ -186,7 +186,7 @@ impl GpuPool {
         add(self, &mut gpus);
         for (gpu, measured) in self.gpus.iter_mut().zip(gpus) {
             if let Some(measured) = measured {
-                gpu.health = Health::Working(measured);
+                gpu.health = GpuHealth::Working(measured);
             }
         }
     }
@@ -277,7 +277,7 @@ impl GpuIdentity {
 
 impl PoolGpu {
     fn named(name: Selector) -> Self {
-        let health = Health::Lost(NOT_SEEN.to_owned());
+        let health = GpuHealth::Lost(NOT_SEEN.to_owned());
         Self { name, seen: None, health, processes: None }
     }
 
@@ -313,7 +313,7 @@ impl PoolGpu {
         match found {
             Some((device, slice)) => self.take(device, slice),
             None => {
-                self.health = Health::Lost("the driver does not list it".to_owned());
+                self.health = GpuHealth::Lost("the driver does not list it".to_owned());
                 self.processes = None;
             }
         }
@@ -322,8 +322,10 @@ impl PoolGpu {
     fn take(&mut self, device: &Device, slice: Option<&Slice>) {
         let was_slice = self.seen.as_ref().is_some_and(|seen| seen.slice.is_some());
         (self.health, self.processes) = match (slice, was_slice) {
-            (Some(slice), _) => (Health::Working(slice.gpu.clone()), None),
-            (None, true) => (Health::Lost("the driver does not list its slice".to_owned()), None),
+            (Some(slice), _) => (GpuHealth::Working(slice.gpu.clone()), None),
+            (None, true) => {
+                (GpuHealth::Lost("the driver does not list its slice".to_owned()), None)
+            }
             (None, false) => (device.health.clone(), device.processes.clone()),
         };
         if self.health.gpu().is_some() {
@@ -345,7 +347,7 @@ impl PoolGpu {
     }
 
     fn problem(&self) -> Option<String> {
-        let Health::Lost(words) = &self.health else { return None };
+        let GpuHealth::Lost(words) = &self.health else { return None };
         let model = self.seen.as_ref().map(|seen| seen.model.as_str()).filter(|m| *m != "GPU");
         let model = model.map(|model| format!(" ({model})")).unwrap_or_default();
         Some(format!("GPU {}{model} is lost: {words}", self.name))
@@ -362,7 +364,8 @@ mod tests {
         Device {
             index,
             uuid: Some(format!("GPU-{index}{index}")),
-            health: memory_mib.map_or(Health::Lost("gone".into()), |m| Health::Working(gpu(m))),
+            health: memory_mib
+                .map_or(GpuHealth::Lost("gone".into()), |m| GpuHealth::Working(gpu(m))),
             slices: Vec::new(),
             processes: None,
         }

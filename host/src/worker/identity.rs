@@ -6,7 +6,7 @@ use sleap_rtc_base::folder::private;
 use sleap_rtc_base::json_file;
 use sleap_rtc_base::lock;
 use sleap_rtc_protocol::ids::{IdToken, PeerId};
-use sleap_rtc_signaling::client::{HttpApi, Identity};
+use sleap_rtc_signaling::client::{HttpApi, PeerIdentity};
 use sleap_rtc_trust::credential::{Credential, PeerPart, RoomToken};
 use std::fs::File;
 use std::io;
@@ -146,7 +146,7 @@ pub(crate) async fn join(
     api: &HttpApi,
     server: &Url,
     wanted: &WorkerRoom,
-) -> Result<(Identity, Credential), super::WorkerError> {
+) -> Result<(PeerIdentity, Credential), super::WorkerError> {
     let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str())? };
     // The server replaces an identity that it does not know. Other errors end the worker and keep it.
     let identity = api.sign_in(saved.as_ref().map(|saved| &saved.id_token)).await?;
@@ -173,7 +173,7 @@ pub(crate) async fn join(
 /// Creates a room. The server learns only its own part of the token.
 pub(crate) async fn new_room(
     api: &HttpApi,
-    identity: &Identity,
+    identity: &PeerIdentity,
 ) -> Result<Credential, super::WorkerError> {
     let room = api.create_room(&identity.id_token).await?;
     let mut random = [0; 48];
@@ -187,7 +187,7 @@ pub(crate) async fn new_room(
 pub(crate) fn remember(
     state: &StateFolder,
     server: &Url,
-    identity: &Identity,
+    identity: &PeerIdentity,
     room: &Credential,
 ) -> Result<(), IdentityError> {
     state.save(SavedIdentity {

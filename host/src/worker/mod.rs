@@ -22,7 +22,7 @@
 //! | `worker_view` | the facts about this worker: as the room sees them, and as its policies see them |
 //! | `gpus` | surveys the GPUs regularly |
 //! | `gpu_pool` | the GPUs that jobs may have, and the state of each |
-//! | `gpu_memory` | the GPUs that the worker had when it last ran |
+//! | `last_gpus` | the GPUs that the worker had when it last ran |
 //! | `trainers` | the trainers of this machine |
 //! | `history` | what finished jobs took, from which estimates are made |
 //! | `peaks` | the most GPU memory that running jobs have used |
@@ -39,12 +39,12 @@
 //! | `python` | one connection of a Python client |
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
 //! | `staged_job` | a job that does not run yet |
-//! | `line` | where the jobs of this worker stand, as their clients and the room are told |
+//! | `queue_report` | where the jobs of this worker stand, as their clients and the room are told |
 //! | `ordering` | asks the policy for the order of the queue |
-//! | `waiting` | tells the client of a waiting job where it stands |
+//! | `queue_status` | tells the client of a waiting job where it stands |
 //! | `job_ends` | runs the operator's command when a job has ended |
 //! | `job_watch` | follows a running job to its end |
-//! | `memory` | whether a job fits into the memory of the GPUs that it could get |
+//! | `memory_fit` | whether a job fits into the memory of the GPUs that it could get |
 //! | `mounted` | which videos are on the worker's mounts |
 //! | `delivery` | jobs on shared storage |
 
@@ -57,7 +57,6 @@ pub mod control;
 mod coordinator;
 mod delivery;
 mod error;
-mod gpu_memory;
 mod gpu_pool;
 mod gpus;
 pub(crate) mod history;
@@ -65,15 +64,17 @@ mod identity;
 mod job_ends;
 mod job_right;
 mod job_watch;
-mod line;
+mod last_gpus;
 pub mod members;
-mod memory;
+mod memory_fit;
 mod mounted;
 mod native;
 mod ordering;
 pub mod pairing;
 mod peaks;
 mod python;
+mod queue_report;
+mod queue_status;
 mod retention;
 mod running;
 mod slots;
@@ -85,7 +86,6 @@ mod trainers;
 mod trust;
 mod uploads;
 mod usage;
-mod waiting;
 mod worker_view;
 
 use crate::config::{Config, RetentionConfig, SlotsConfig};
@@ -94,16 +94,16 @@ use crate::pairing::PairError;
 use announce::JoinedRoom;
 use control::Control;
 use coordinator::{Coordinator, Machine};
-use gpu_memory::GpuMemory;
 use gpu_pool::GpuIdentity;
 use gpus::Surveys;
 use history::History;
 use identity::{IdentityError, StateFolder};
 use job_ends::JobEnds;
-use line::Board;
+use last_gpus::RememberedGpus;
 use members::{Exchange, MembersError};
 use parking_lot::RwLock;
 use peaks::Peaks;
+use queue_report::QueueReport;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
 use sleap_rtc_job::slurm::SlurmWatch;
@@ -134,6 +134,9 @@ use trainers::KnownTrainers;
 use trust::ClientCheck;
 use url::Url;
 use worker_view::WorkerView;
+
+/// The most characters of a user's name in what others are told.
+pub(crate) const USER_CHARS: usize = 40;
 
 /// The options of the command line beyond the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,7 +248,7 @@ pub(crate) struct WorkerContext {
     peaks: Peaks,
     /// Jobs that have ended, for the operator's command.
     job_ends: JobEnds,
-    gpu_memory: GpuMemory,
+    last_gpus: RememberedGpus,
     trainers: KnownTrainers,
     slots: SlotsConfig,
     retention: RetentionConfig,
@@ -258,7 +261,7 @@ pub(crate) struct WorkerContext {
     /// How long a job may be passed over before the log says so.
     queue_patience: Duration,
     /// Where the jobs stand. The coordinator writes it.
-    board: watch::Sender<Arc<Board>>,
+    queue_report: watch::Sender<Arc<QueueReport>>,
     /// Notifies the retention and the usage when a job has ended.
     job_over: watch::Sender<()>,
     facts: RwLock<WorkerView>,
@@ -318,7 +321,7 @@ impl WorkerContext {
 
     /// Saves the GPUs for the next start.
     fn remember_gpus(&self, gpus: Vec<GpuIdentity>) {
-        self.gpu_memory.remember(gpus);
+        self.last_gpus.remember(gpus);
     }
 
     /// Changes the facts, and returns those that the room sees.
@@ -343,9 +346,9 @@ pub async fn run(
     let state = StateFolder::lock(&config.worker.state_dir)?;
     let runner = confinement::runner_settings(&config.worker)?;
     confinement::report(&runner);
-    let policies = Policies::load(&config.policy)?;
-    let gpu_memory = GpuMemory::load(&config.worker.state_dir);
-    let pool = startup::find_gpus(&config.worker, &gpu_memory).await?;
+    let policies = startup::policies(&config)?;
+    let last_gpus = RememberedGpus::load(&config.worker.state_dir);
+    let pool = startup::find_gpus(&config.worker, &last_gpus).await?;
     let slots = SlotGpus::configured(&config.worker, &pool);
     let api = HttpApi::new(&config.signaling.http);
     let endpoint = endpoint::open(&config, &config.worker.state_dir).await?;
@@ -364,7 +367,7 @@ pub async fn run(
         &room,
         signaling.ice_servers(),
         Surveys::new(pool.is_watched()),
-        gpu_memory,
+        last_gpus,
     )?;
     let own_id = identity.peer_id;
     let exchange = context.trust.members().map(|of| Exchange::new(of, &signaling, &own_id));

@@ -1,11 +1,11 @@
 //! One connection of a client that speaks `sleap-rtc/1`. The protocol's `frame` module has a
 //! diagram.
 
-use super::coordinator::{CoordinatorHandle, Launch, Step};
+use super::coordinator::{CoordinatorHandle, HandoverStep, Launch};
 use super::error::{ConnectionError, refused};
 use super::job_right::{Shown, kept};
 use super::uploads::{Successor, Upload};
-use super::{Client, admission, delivery, staged_job, waiting};
+use super::{Client, admission, delivery, queue_status, staged_job};
 use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
@@ -47,6 +47,10 @@ pub(crate) async fn serve(client: Client, mut link: WorkerEnd) -> Result<(), Con
         }
         ClientFrame::AttachByProof { job, proof, after } => {
             attach(&client, &mut link, &job, &Shown::Proof(proof), after).await
+        }
+        ClientFrame::Sample => {
+            link.send_sample().await;
+            Ok(())
         }
         _ => Err(ConnectionError::Protocol("the first frame must be submit or attach")),
     };
@@ -129,7 +133,7 @@ async fn submit(
     let handle = match stage(client, link, upload).await? {
         Launch::Runs(handle) => handle,
         Launch::Submitted(_) | Launch::Waits => {
-            waiting::until_it_starts(client, link, &folder).await?
+            queue_status::until_it_starts(client, link, &folder).await?
         }
     };
     follow(client, link, &folder, &handle, 0).await
@@ -189,7 +193,7 @@ async fn stage(
     let outlook = Some(Box::new(outlook));
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package, outlook }).await?;
     if shared.is_some() {
-        client.coordinator.step(folder.owner(), Step::Complete).await;
+        client.coordinator.step(folder.owner(), HandoverStep::Complete).await;
     }
     match shared.zip(spec.shared.as_ref()) {
         Some((places, paths)) => {
@@ -199,7 +203,7 @@ async fn stage(
         None if has_package => {}
         None => upload = receive(client, link, upload).await?,
     }
-    client.coordinator.step(folder.owner(), Step::Complete).await;
+    client.coordinator.step(folder.owner(), HandoverStep::Complete).await;
     let starting = async {
         admission::check_files(context, &folder, &spec.description).await?;
         upload.staged.start(client).await
@@ -269,7 +273,7 @@ async fn until_complete(
             Some(successor) => successor,
             None => {
                 let within = client.context.resume_within;
-                client.coordinator.step(owner, Step::Lost(within)).await;
+                client.coordinator.step(owner, HandoverStep::Lost(within)).await;
                 info!(%job, within_s = within.as_secs(), "connection lost; waiting for the client to reconnect");
                 let Ok(next) = tokio::time::timeout(within, upload.successor()).await else {
                     return Err(why);
@@ -308,7 +312,7 @@ async fn resume(
     folder: &JobFolder,
     after: EventsAfter,
 ) -> Result<(), ConnectionError> {
-    let handle = waiting::begun(folder).await?;
+    let handle = queue_status::begun(folder).await?;
     let reading = folder.clone();
     let known = blocking(move || reading.last_event().map(|last| (last, Expected::of(&reading))));
     let (last, expected) = known.await??;
@@ -320,7 +324,7 @@ async fn resume(
     link.send(&WorkerFrame::Accepted { job, last_event, outcome, has_package, outlook }).await?;
     let handle = match handle {
         Some(handle) => handle,
-        None => waiting::until_it_starts(client, link, folder).await?,
+        None => queue_status::until_it_starts(client, link, folder).await?,
     };
     follow(client, link, folder, &handle, after.resolve(last_event)).await
 }

@@ -1,7 +1,7 @@
 //! Asks the queueing policy in which order the jobs of the queue start.
 
 use super::WorkerContext;
-use super::line::{Waiting, user_of};
+use super::queue_report::{Waiting, user_of};
 use super::running::Running;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_policy::{JobHere, Line, LineOrder, Placed};

@@ -95,14 +95,14 @@ fn held_mib(device: &Device) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sleap_rtc_gpu::{GpuProcess, Health, Inventory};
+    use sleap_rtc_gpu::{GpuHealth, GpuProcess, Inventory};
     use sleap_rtc_protocol::capabilities::Gpu;
     use std::process::Command;
 
     fn survey(free_mib: u64, processes: Option<Vec<GpuProcess>>) -> Survey {
         let gpu = Gpu { memory_mib: 1000, memory_free_mib: Some(free_mib), ..Gpu::default() };
         let (uuid, slices) = (None, Vec::new());
-        let device = Device { index: 0, uuid, health: Health::Working(gpu), slices, processes };
+        let device = Device { index: 0, uuid, health: GpuHealth::Working(gpu), slices, processes };
         Survey::Answered(Inventory { devices: vec![device], ..Inventory::default() })
     }
 

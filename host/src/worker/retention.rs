@@ -4,7 +4,7 @@
 //! most space before others. Unfetched results are never removed in favour of a newer job: the
 //! newest ones are removed first, and further jobs are refused before they begin.
 
-use super::{WorkerContext, staged_job};
+use super::{USER_CHARS, WorkerContext, staged_job};
 use crate::blocking::{Panicked, blocking};
 use crate::config::RetentionConfig;
 use sleap_rtc_base::clock::now_ms;
@@ -32,8 +32,6 @@ const FETCH_MS: u64 = 60_000;
 const FULL_PERCENT: u64 = 90;
 /// The most users that a refusal names.
 const NAMED_USERS: usize = 3;
-/// The most characters of a user's name in a refusal.
-const USER_CHARS: usize = 40;
 
 /// Removes folders until `shutdown`: at the start, after each job, and after each interval.
 pub(crate) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationToken) {
@@ -114,7 +112,7 @@ impl Unfetched {
 
 /// A finished job.
 #[derive(Debug, Clone)]
-struct FinishedJob {
+struct StoredJob {
     /// The user name that its client claimed, or the client itself.
     user: String,
     ended_ms: u64,
@@ -128,7 +126,7 @@ struct FinishedJob {
     kept_bytes: u64,
 }
 
-impl FinishedJob {
+impl StoredJob {
     /// When its owner last had a reason to come back. `None` if the owner has one now.
     fn unneeded_since_ms(&self) -> Option<u64> {
         match self.fetched_ms {
@@ -161,7 +159,7 @@ enum Removal {
 /// What to remove, in order, and why. To free space, packages are removed first, the oldest first;
 /// then jobs that no client waits for, starting with the user who uses most space; then unfetched
 /// results, the newest first, because the older ones were promised earlier.
-fn plan(jobs: &[FinishedJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize, Removal)> {
+fn plan(jobs: &[StoredJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize, Removal)> {
     let due = |index: &usize| jobs[*index].is_due(limits, now_ms);
     let (mut removals, mut left) = (Vec::new(), Vec::new());
     for index in 0..jobs.len() {
@@ -182,7 +180,7 @@ fn plan(jobs: &[FinishedJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usi
 /// What to remove to free `wanted_bytes` without the results that clients wait for. Also returns
 /// how much remains to be freed.
 fn free(
-    jobs: &[FinishedJob],
+    jobs: &[StoredJob],
     indices: &[usize],
     mut wanted_bytes: u64,
 ) -> (Vec<(usize, Removal)>, u64) {
@@ -220,7 +218,7 @@ fn free(
 /// until the next time, in case their client begins to fetch them; older ones are not removed
 /// instead.
 fn free_unfetched(
-    jobs: &[FinishedJob],
+    jobs: &[StoredJob],
     indices: &[usize],
     mut wanted_bytes: u64,
     now_ms: u64,
@@ -240,7 +238,7 @@ fn free_unfetched(
 }
 
 /// The finished jobs below `state_dir`, with their folders.
-fn finished(state_dir: &Path) -> (Vec<JobFolder>, Vec<FinishedJob>) {
+fn finished(state_dir: &Path) -> (Vec<JobFolder>, Vec<StoredJob>) {
     let folders = JobFolder::all(state_dir).into_iter();
     folders.filter_map(|folder| Some((finished_job(&folder)?, folder))).map(|(a, b)| (b, a)).unzip()
 }
@@ -274,7 +272,7 @@ fn clean(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) -> Unfetched {
 }
 
 /// Removes a job, or its package. Returns whether that was possible.
-fn remove(folder: &JobFolder, job: &FinishedJob, why: Removal) -> bool {
+fn remove(folder: &JobFolder, job: &StoredJob, why: Removal) -> bool {
     let waited_for = job.unneeded_since_ms().is_none();
     let removed = match why {
         Removal::Package => folder.remove_package(),
@@ -295,12 +293,12 @@ fn remove(folder: &JobFolder, job: &FinishedJob, why: Removal) -> bool {
 }
 
 /// The job in `folder`, if it has finished.
-fn finished_job(folder: &JobFolder) -> Option<FinishedJob> {
+fn finished_job(folder: &JobFolder) -> Option<StoredJob> {
     let record = folder.record().ok()?;
     let JobState::Finished(outcome) = record.state else { return None };
     let package_bytes = bytes_on_disk(&folder.files_dir());
     let user = folder.spec().description.user.clone();
-    Some(FinishedJob {
+    Some(StoredJob {
         user: user.unwrap_or_else(|| folder.owner().to_string()),
         ended_ms: folder.last_event().ok().flatten().map_or(record.created_ms, |last| last.at_ms),
         fetched_ms: folder.fetched_ms(),
@@ -324,16 +322,16 @@ mod tests {
         bytes: 1000,
     };
 
-    fn job(ended_day: u64, fetched_day: Option<u64>, has_results: bool) -> FinishedJob {
+    fn job(ended_day: u64, fetched_day: Option<u64>, has_results: bool) -> StoredJob {
         let fetched_ms = fetched_day.map(|day| day * DAY_MS);
         let (ended_ms, package_bytes, kept_bytes) = (ended_day * DAY_MS, 50, 50);
         let user = "ada".to_owned();
-        FinishedJob { user, ended_ms, fetched_ms, has_results, package_bytes, kept_bytes }
+        StoredJob { user, ended_ms, fetched_ms, has_results, package_bytes, kept_bytes }
     }
 
     #[test]
     fn a_job_is_removed_when_its_time_has_passed() {
-        let expired = |job: FinishedJob, day: u64| {
+        let expired = |job: StoredJob, day: u64| {
             let planned = plan(&[job], &LIMITS, day * DAY_MS);
             assert!(planned.is_empty() || planned == [(0, Removal::Expired)]);
             !planned.is_empty()
@@ -372,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_user_who_has_most_loses_first_and_nobody_elses_results_go_for_a_newcomer() {
-        let of = |user: &str, kept_bytes, job: FinishedJob| FinishedJob {
+        let of = |user: &str, kept_bytes, job: StoredJob| StoredJob {
             user: user.into(),
             kept_bytes,
             package_bytes: 0,

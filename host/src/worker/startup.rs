@@ -1,12 +1,12 @@
 //! Start-up: finds the GPUs, enters the room, and builds what all connections share.
 
-use super::gpu_memory::GpuMemory;
 use super::gpu_pool::GpuPool;
 use super::gpus::{self, Surveys};
 use super::history::History;
 use super::identity::{self, StateFolder};
 use super::job_ends::JobEnds;
 use super::job_right;
+use super::last_gpus::RememberedGpus;
 use super::peaks::Peaks;
 use super::slots::{self, SlotGpus, SlotsError};
 use super::storage::DiskAlarm;
@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::slurm::{SlurmOptions, SlurmWatch, TimeLimit, WatchTimes};
 use sleap_rtc_job::{Confinement, Executor, RunnerOptions, RunnerSettings};
-use sleap_rtc_policy::Policies;
+use sleap_rtc_policy::{ExtensionPoint, Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::{
     Capabilities, MOUNTS, PROBLEMS, SANDBOX, WORKER_TAGS, WorkerFacts,
 };
@@ -29,7 +29,7 @@ use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
-    HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+    HttpApi, PeerIdentity, SignalingClient, SignalingError, SignalingEvent,
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
 use sleap_rtc_trust::credential::Credential;
@@ -44,10 +44,21 @@ const SETTLED: Duration = Duration::from_millis(50);
 
 /// A worker in its room.
 pub(crate) struct Entered {
-    pub(crate) identity: Identity,
+    pub(crate) identity: PeerIdentity,
     pub(crate) room: Credential,
     pub(crate) signaling: SignalingClient,
     pub(crate) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
+}
+
+/// Loads the policies that a worker asks, and compiles them before the first question.
+pub(crate) fn policies(config: &Config) -> Result<Policies, PolicyError> {
+    let policies = Policies::load(&config.policy)?;
+    policies.prepare(&[
+        ExtensionPoint::Compatibility,
+        ExtensionPoint::Estimate,
+        ExtensionPoint::Queueing,
+    ]);
+    Ok(policies)
 }
 
 /// Signs in, registers, and saves the identity and the room for the next start.
@@ -77,7 +88,7 @@ pub(crate) async fn enter(
 /// or `CUDA_VISIBLE_DEVICES` may select some of them.
 pub(crate) async fn find_gpus(
     config: &WorkerConfig,
-    memory: &GpuMemory,
+    memory: &RememberedGpus,
 ) -> Result<GpuPool, SlotsError> {
     let visible = || std::env::var("CUDA_VISIBLE_DEVICES").ok();
     let names = slots::named_gpus(&config.slots)
@@ -158,11 +169,11 @@ pub(crate) fn context(
     runner: RunnerSettings,
     policies: Policies,
     capabilities: &Capabilities,
-    identity: &Identity,
+    identity: &PeerIdentity,
     room: &Credential,
     given_ice: watch::Receiver<IceServers>,
     surveys: Surveys,
-    gpu_memory: GpuMemory,
+    last_gpus: RememberedGpus,
 ) -> Result<WorkerContext, WorkerError> {
     let (shared_root, mounts) = (config.shared_storage_root.clone(), config.worker.mounts.clone());
     let runner = RunnerOptions::new(RunnerSettings { shared_root, mounts, ..runner });
@@ -192,7 +203,7 @@ pub(crate) fn context(
         history: History::open(&config.worker.state_dir),
         peaks: Peaks::default(),
         job_ends: JobEnds::new(config.worker.on_job_end.clone()),
-        gpu_memory,
+        last_gpus,
         trainers: KnownTrainers::new(),
         slots: config.worker.slots.clone(),
         retention: config.worker.retention,
@@ -200,7 +211,7 @@ pub(crate) fn context(
         disk_alarm: DiskAlarm::default(),
         queue: queue(&config.worker),
         queue_patience: config.worker.queue_patience,
-        board: watch::Sender::default(),
+        queue_report: watch::Sender::default(),
         job_over: watch::Sender::new(()),
         facts: RwLock::new(WorkerView {
             worker: own_facts(identity, capabilities),
@@ -252,7 +263,7 @@ fn limits(config: &WorkerConfig) -> Limits {
     }
 }
 
-fn own_facts(identity: &Identity, capabilities: &Capabilities) -> WorkerFacts {
+fn own_facts(identity: &PeerIdentity, capabilities: &Capabilities) -> WorkerFacts {
     WorkerFacts::from_peer(&PeerInfo {
         peer_id: identity.peer_id.clone(),
         role: Role::Worker,
@@ -277,7 +288,7 @@ type Registered = (SignalingClient, tokio::sync::mpsc::Receiver<SignalingEvent>)
 
 async fn register(
     config: &Config,
-    identity: &Identity,
+    identity: &PeerIdentity,
     room: &Credential,
     capabilities: &Capabilities,
 ) -> Result<Registered, SignalingError> {

@@ -6,6 +6,7 @@ use super::coordinator::CoordinatorHandle;
 use super::retention;
 use crate::blocking::blocking;
 use sleap_rtc_base::disk::is_full;
+use sleap_rtc_base::os;
 use sleap_rtc_transfer::Cache;
 use sleap_rtc_transfer::free_space::FreeSpace;
 use std::fs;
@@ -91,6 +92,10 @@ fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<Str
         && let Some(cache) = cache
     {
         cache.spare(wanted_bytes);
+    }
+    // Some file systems count what was removed towards a quota until then.
+    if let Err(error) = os::sync_disk(state_dir) {
+        warn!(%error, "cannot have the disk written");
     }
     let missing_bytes = missing(state_dir, is_alarmed)?;
     Some(format!(

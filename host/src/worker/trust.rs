@@ -5,7 +5,7 @@ use super::members::{Members, MembersError};
 use crate::config::WorkerConfig;
 use crate::device;
 use sleap_rtc_base::clock::now_s;
-use sleap_rtc_net::dialect::{Meeting, Opening, ProvingError, WorkerEnd};
+use sleap_rtc_net::dialect::{FirstMessage, Meeting, ProvingError, WorkerEnd};
 use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::frame::WorkerFrame;
 use sleap_rtc_protocol::ids::RoomId;
@@ -138,22 +138,22 @@ impl ClientCheck {
         link: &mut WorkerEnd,
         offer: &Description,
     ) -> Result<Option<DeviceId>, ConnectionError> {
-        let met = match (link.opening(FIRST_FRAME).await?, &self.keys) {
-            (Opening::Frames, _) => {
+        let met = match (link.first_message(FIRST_FRAME).await?, &self.keys) {
+            (FirstMessage::Frames, _) => {
                 self.check_keyless().map(|()| None).map_err(ConnectionError::Refused)
             }
-            (Opening::Hello(_), None) => {
+            (FirstMessage::Hello(_), None) => {
                 let text = "its room has no keys: it trusts the signaling server";
                 Err(Refusal::new(RefusalCode::Unauthorized, text).into())
             }
-            (Opening::Hello(hello), Some(keys)) => {
+            (FirstMessage::Hello(hello), Some(keys)) => {
                 let own = keys.identity.clone().knowing(keys.members.removals());
                 let (meeting, admitted) = (self.meeting(offer), admitted(offer));
                 let answering =
                     link.answer(own, &meeting, &hello, admitted, rand::random(), now_s());
                 answering.await.map_err(ConnectionError::from).map(|client| {
                     keys.members.met(&client);
-                    info!(peer = %meeting.client, device = client.device.short(), standing = ?client.standing, "the client has proven who it is");
+                    info!(peer = %meeting.client, device = client.device.short(), certification = ?client.certification, "the client has proven who it is");
                     Some(client.device)
                 })
             }

@@ -9,8 +9,8 @@
 
 use super::salvage::{self, AbandonedTransfer};
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, OptionalExtension, params};
-use sleap_rtc_base::os::FileExt;
+use rusqlite::{Connection, params};
+use sleap_rtc_base::os::{self, FileExt};
 use sleap_rtc_base::sqlite::{self, Schema};
 use sleap_rtc_package::pieces;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest, Piece};
@@ -133,7 +133,7 @@ impl Cache {
         for (content, offset) in places {
             let read = File::open(self.file(content))
                 .and_then(|file| file.read_exact_at(&mut bytes, offset));
-            if read.is_ok() && pieces::hash(&bytes) == piece.blake3 {
+            if read.is_ok() && pieces::is_piece(piece, &bytes) {
                 return Some(bytes);
             }
             tracing::debug!(%content, "a cached file has changed");
@@ -168,12 +168,14 @@ impl Cache {
         salvage::open(&self.inner.unfinished, &self.owner)
     }
 
-    /// Removes cached files of at least `bytes` in all, to make room for a transfer.
+    /// Removes cached files of at least `bytes` in all, to make room for a transfer. Their room is there when
+    /// this returns.
     pub(crate) fn make_room(&self, bytes: u64) {
         self.update(|cache, index| {
             let unfinished = salvage::shrink(&cache.inner.unfinished, u64::MAX);
             let left = (unfinished + total_bytes(index)?).saturating_sub(bytes);
-            cache.shrink_to(index, left)
+            let unfinished = salvage::shrink(&cache.inner.unfinished, left);
+            cache.evict(index, left.saturating_sub(unfinished))
         });
     }
 
@@ -182,7 +184,7 @@ impl Cache {
     pub fn spare(&self, bytes: u64) {
         self.update(|cache, index| {
             let before = total_bytes(index)?;
-            cache.shrink_contents_to(index, before.saturating_sub(bytes))?;
+            cache.evict(index, before.saturating_sub(bytes))?;
             let freed = before - total_bytes(index)?;
             if freed < bytes {
                 salvage::spare(&cache.inner.unfinished, bytes - freed, ABANDONED);
@@ -278,27 +280,34 @@ impl Cache {
 
     /// Removes the least recently used files.
     fn shrink_contents_to(&self, index: &mut Connection, limit_bytes: u64) -> rusqlite::Result<()> {
-        let mut total = total_bytes(index)?;
-        while total > limit_bytes {
-            let oldest = "SELECT hash, size FROM content ORDER BY used_at_s, hash LIMIT 1";
-            let Some((content, size)) = index.query_row(oldest, [], hash_and_number).optional()?
-            else {
-                return Ok(());
-            };
+        for content in oldest_beyond(index, limit_bytes)? {
             self.forget(index, content)?;
-            total = total.saturating_sub(size);
         }
         Ok(())
     }
 
-    fn forget(&self, index: &mut Connection, content: BlobHash) -> rusqlite::Result<()> {
-        // The file first: on a full disk, its room is needed to change the index.
+    /// The same on a full disk. All files go first, because changing the index needs their room, which
+    /// some file systems give only once they have written what they hold back.
+    fn evict(&self, index: &mut Connection, limit_bytes: u64) -> rusqlite::Result<()> {
+        let contents = oldest_beyond(index, limit_bytes)?;
+        contents.iter().for_each(|content| self.remove_file(*content));
+        if let Err(error) = os::sync_disk(&self.inner.files) {
+            tracing::warn!(%error, "cannot have the disk written");
+        }
+        contents.into_iter().try_for_each(|content| self.forget(index, content))
+    }
+
+    fn remove_file(&self, content: BlobHash) {
         match fs::remove_file(self.file(content)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::warn!(%content, %error, "cannot remove a file from the cache");
             }
             _ => {}
         }
+    }
+
+    fn forget(&self, index: &mut Connection, content: BlobHash) -> rusqlite::Result<()> {
+        self.remove_file(content);
         index.execute("DELETE FROM content WHERE hash = ?1", [content.0])?;
         Ok(())
     }
@@ -322,6 +331,23 @@ impl Cache {
 /// A row with a hash, and a size or an offset.
 fn hash_and_number(row: &rusqlite::Row<'_>) -> rusqlite::Result<(BlobHash, u64)> {
     Ok((BlobHash(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
+}
+
+/// The least recently used contents, without which the others are at most `limit_bytes`.
+fn oldest_beyond(index: &Connection, limit_bytes: u64) -> rusqlite::Result<Vec<BlobHash>> {
+    let mut surplus_bytes = total_bytes(index)?.saturating_sub(limit_bytes);
+    let mut oldest = Vec::new();
+    let mut find =
+        index.prepare_cached("SELECT hash, size FROM content ORDER BY used_at_s, hash")?;
+    for row in find.query_map([], hash_and_number)? {
+        if surplus_bytes == 0 {
+            break;
+        }
+        let (content, bytes) = row?;
+        surplus_bytes = surplus_bytes.saturating_sub(bytes);
+        oldest.push(content);
+    }
+    Ok(oldest)
 }
 
 fn total_bytes(index: &Connection) -> rusqlite::Result<u64> {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::time::error::Elapsed;
 
-/// See the module.
+/// Pieces that are read and wait to be sent, in order, as chunks.
 pub(crate) struct Outbox {
     pieces: VecDeque<Outgoing>,
     /// How much of the first piece has been sent.

@@ -1,6 +1,6 @@
 //! Packs pieces for the network, and unpacks and verifies them.
 
-use sleap_rtc_package::pieces::hash;
+use sleap_rtc_package::pieces::is_piece;
 use sleap_rtc_protocol::transfer::{Packing, Piece};
 use zstd::bulk::Compressor;
 
@@ -43,13 +43,14 @@ pub(crate) fn unpack(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<V
         Packing::Plain => bytes,
         Packing::Zstd => zstd::bulk::decompress(&bytes, piece.bytes as usize).ok()?,
     };
-    (bytes.len() == piece.bytes as usize && hash(&bytes) == piece.blake3).then_some(bytes)
+    is_piece(piece, &bytes).then_some(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::noise;
     use super::*;
+    use sleap_rtc_package::pieces::hash;
 
     #[test]
     fn what_shrinks_is_packed_and_what_is_noise_is_not() {

@@ -183,7 +183,7 @@ impl AbandonedTransfer {
         let (path, offset) = self.pieces.get(&piece.blake3)?;
         let mut bytes = vec![0; piece.bytes as usize];
         File::open(path).and_then(|file| file.read_exact_at(&mut bytes, *offset)).ok()?;
-        (pieces::hash(&bytes) == piece.blake3).then_some(bytes)
+        pieces::is_piece(piece, &bytes).then_some(bytes)
     }
 }
 

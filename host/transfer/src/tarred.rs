@@ -59,21 +59,27 @@ pub(crate) fn unpack(path: &Path) -> Result<(TempDir, Vec<ArchiveError>), Archiv
     };
     let folder = tempfile::Builder::new().prefix("sleap-rtc-package-").tempdir();
     let folder = folder.map_err(|cause| ArchiveError::read(&std::env::temp_dir(), cause))?;
-    let damaged = |why: io::Error| ArchiveError::NotAZip {
+    let damaged = |count: usize, why: io::Error| ArchiveError::NotAZip {
         path: path.to_owned(),
-        why: format!("it is a tar that cannot be unpacked: {why}"),
+        why: match count {
+            0 => format!(
+                "it is neither a zip nor a tar; if it is compressed, unpack it first: {why}"
+            ),
+            _ => format!("it is a tar that cannot be unpacked: {why}"),
+        },
     };
     let mut left = MIN_BOMB_BYTES.max(tar_bytes.saturating_mul(MAX_RATIO));
     let (mut archive, mut left_out) = (Archive::new(reader), Vec::new());
-    for (count, entry) in archive.entries().map_err(damaged)?.enumerate() {
+    for (count, entry) in archive.entries().map_err(|why| damaged(0, why))?.enumerate() {
         if count == MAX_FILES {
             return Err(ArchiveError::TooMany);
         }
-        match write(&mut entry.map_err(damaged)?, folder.path(), &mut left) {
+        let mut entry = entry.map_err(|why| damaged(count, why))?;
+        match write(&mut entry, folder.path(), &mut left) {
             Ok(()) => {}
             Err(Refused::Link(error)) => left_out.push(error),
             Err(Refused::Entry(error)) => return Err(error),
-            Err(Refused::Read(why)) => return Err(damaged(why)),
+            Err(Refused::Read(why)) => return Err(damaged(count, why)),
             Err(Refused::Bomb) => {
                 let (zip_bytes, total_bytes) = (tar_bytes, u64::MAX);
                 return Err(ArchiveError::Bomb { zip_bytes, total_bytes });
@@ -115,13 +121,7 @@ fn write<R: Read>(
     if is_os_junk(&name) || name.rsplit('/').next().is_some_and(|name| name.starts_with("._")) {
         return Ok(());
     }
-    let placed = |name: &str| {
-        let mut inner = name;
-        while let Some(rest) = inner.strip_prefix("./") {
-            inner = rest;
-        }
-        composed(inner).map_err(|error| refused(error.to_string()))
-    };
+    let placed = |name: &str| composed(name).map_err(|error| refused(error.to_string()));
     let path = placed(&name)?;
     *left = left.checked_sub(entry.size()).ok_or(Refused::Bomb)?;
     let place = path.below(folder);

@@ -78,7 +78,14 @@ impl Writer {
         let contents = contents(&manifest)?;
         let mut staging = StagingDir::resume(destination)?;
         let path = staging.partial(JOURNAL);
-        let journal = Journal::open(&path).map_err(|cause| match cause.kind() {
+        let mut opened = Journal::open(&path);
+        if let (Err(error), Some(cache)) = (&opened, &cache)
+            && disk::is_full(error)
+        {
+            cache.make_room(manifest.total_bytes());
+            opened = Journal::open(&path);
+        }
+        let journal = opened.map_err(|cause| match cause.kind() {
             ErrorKind::WouldBlock => {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
@@ -228,11 +235,9 @@ impl Writer {
         bytes: &[u8],
     ) -> Result<(), TransferError> {
         let blake3 = self.contents[place.content].blake3;
-        let file = self.staging.open(&blake3.to_string())?;
-        if let Err(error) = file.write_at(bytes, place.offset) {
-            self.make_room_after(error)?;
-            file.write_at(bytes, place.offset)?;
-        }
+        self.with_room(|writer| {
+            writer.staging.open(&blake3.to_string())?.write_at(bytes, place.offset)
+        })?;
         let content = &mut self.contents[place.content];
         content.missing_pieces -= 1;
         let is_whole = content.missing_pieces == 0;
@@ -240,8 +245,10 @@ impl Writer {
         if self.manifest.cuts().contains_key(&blake3) {
             let path = self.staging.partial(JOURNAL);
             let written = Written { piece, offset: place.offset };
-            let noted = self.journal.note_piece(blake3, place.number, written);
-            noted.map_err(failed("write", &path))?;
+            self.with_room(|writer| {
+                let noted = writer.journal.note_piece(blake3, place.number, written);
+                noted.map_err(failed("write", &path))
+            })?;
             self.staging.set_persistent(true);
         }
         if is_whole {
@@ -250,14 +257,18 @@ impl Writer {
         Ok(())
     }
 
-    /// A quota shows only once it is used up. Then the cache makes room, and the write is repeated.
-    fn make_room_after(&self, error: StorageError) -> Result<(), StorageError> {
-        match (&error, &self.cache) {
-            (StorageError::Io { source, .. }, Some(cache)) if disk::is_full(source) => {
+    /// A quota shows only once it is used up. Then the cache makes room, and the work is repeated once.
+    fn with_room<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let done = work(self);
+        match &self.cache {
+            Some(cache) if done.as_ref().is_err_and(StorageError::is_full) => {
                 cache.make_room(self.manifest.total_bytes() - self.done_bytes);
-                Ok(())
+                work(self)
             }
-            _ => Err(error),
+            _ => done,
         }
     }
 
@@ -274,8 +285,11 @@ impl Writer {
     /// Copies a file of this manifest to its other names.
     fn copy(&mut self, from: &Path, files: &[usize]) -> Result<(), StorageError> {
         for file in files {
-            let mut copy = self.staging.begin("copy")?;
-            copy.write_copy(from)?;
+            let copy = self.with_room(|writer| {
+                let mut copy = writer.staging.begin("copy")?;
+                copy.write_copy(from)?;
+                Ok(copy)
+            })?;
             self.name(copy, *file)?;
         }
         Ok(())
@@ -285,8 +299,11 @@ impl Writer {
         let entry = &self.manifest.files()[index];
         let place = self.staging.place(file, &entry.path, entry.executable)?;
         let there = place.metadata().map_err(failed("look at", &place))?;
-        let noted = self.journal.note_placed(entry.blake3, &there);
-        noted.map_err(failed("write", &self.staging.partial(JOURNAL)))?;
+        let blake3 = entry.blake3;
+        self.with_room(|writer| {
+            let noted = writer.journal.note_placed(blake3, &there);
+            noted.map_err(failed("write", &writer.staging.partial(JOURNAL)))
+        })?;
         self.staging.set_persistent(true);
         Ok(place)
     }

@@ -22,20 +22,20 @@
 //! use sleap_rtc_trust::credential::PeerPart;
 //! use sleap_rtc_trust::device::DeviceKey;
 //! use sleap_rtc_trust::handshake::{
-//!     Admits, Binding, ClientHandshake, Identity, Scene, Standing, Transport, WorkerHandshake,
+//!     Admits, Binding, ClientHandshake, Identity, Scene, Certification, ConnectionKind, WorkerHandshake,
 //! };
 //!
 //! let room = PeerPart::from_random([7; 48]);
 //! let (laptop, gpu) = (DeviceKey::from_bytes([1; 32]), DeviceKey::from_bytes([2; 32]));
 //! let client = Identity::new(laptop, room.for_clients(), None);
 //! let worker = Identity::worker(gpu, room, "gpu2", 1_000);
-//! let binding = Binding { transport: Transport::Iroh, client: [3; 32], worker: [4; 32] };
+//! let binding = Binding { transport: ConnectionKind::Iroh, client: [3; 32], worker: [4; 32] };
 //! let scene = Scene::new(&"room".parse()?, 1, &"c".parse()?, &"w".parse()?, binding);
 //!
 //! let (asking, hello) = ClientHandshake::begin(client, scene.clone(), [5; 32]);
 //! let (answering, answer) = WorkerHandshake::answer(worker, scene, &hello, [6; 32]);
 //! let (proof, proven) = asking.conclude(&answer, 1_000)?;
-//! assert_eq!(proven.standing, Standing::Certified);
+//! assert_eq!(proven.certification, Certification::Certified);
 //! assert_eq!(answering.conclude(&proof, Admits::Members, 1_000)?.transcript, proven.transcript);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -12,7 +12,7 @@ use sleap_rtc_trust::certificate::{Certificate, MemberRole, Subject};
 use sleap_rtc_trust::credential::{PeerPart, RoomToken};
 use sleap_rtc_trust::device::DeviceKey;
 use sleap_rtc_trust::handshake::{
-    Binding, ClientHandshake, ClientMessage, Identity, Scene, Transport, WorkerHandshake,
+    Binding, ClientHandshake, ClientMessage, ConnectionKind, Identity, Scene, WorkerHandshake,
     WorkerMessage,
 };
 use sleap_rtc_trust::removal::{JobsLeft, Removal, RemovalNote, Removals};
@@ -127,7 +127,7 @@ fn messages_of_the_handshake() {
     let client = client.knowing(removals.clone());
     let worker =
         Identity::worker(DeviceKey::from_bytes([2; 32]), room, "gpu2", 1_000).knowing(removals);
-    let binding = Binding { transport: Transport::Iroh, client: [3; 32], worker: [4; 32] };
+    let binding = Binding { transport: ConnectionKind::Iroh, client: [3; 32], worker: [4; 32] };
     let id = |text: &str| text.parse().unwrap();
     let scene = Scene::new(&"room".parse().unwrap(), 1, &id("c"), &id("w"), binding);
     let (asking, hello) = ClientHandshake::begin(client, scene.clone(), [5; 32]);

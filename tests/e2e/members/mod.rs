@@ -5,6 +5,10 @@ mod stolen;
 
 use crate::support::*;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Within a second of the start, where the machine is not busy.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A laptop that has paired.
 pub struct Laptop {
@@ -146,4 +150,30 @@ fn what_a_laptop_has_lets_nobody_pose_as_a_worker() {
     // With its own device's certificate, which is a client's.
     ada.train(&site, &fake).run().assert_code(9).assert_says(&["is not certified"]);
     assert!(fake.jobs().is_empty());
+}
+
+#[test]
+fn a_stranger_and_a_member_of_another_room_are_refused_at_once_and_told_why() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").config("python_clients = false\n");
+    let (worker, other) = (setup.start(&server), site.worker(&server));
+    let right = worker.credentials().clone();
+    let stranger = Credentials { token: "0".repeat(32), ..right.clone() };
+    let knows_servers_part = right.keyless();
+    let named = |room: &Credentials| {
+        let client = site.client(&server).train(&fixture("train_single.zip")).room(room);
+        client.arguments(&["--worker-id", worker.peer_id()]).run()
+    };
+    let refusals = [
+        ("a stranger", named(&stranger), 3, "token"),
+        ("a member of another room", named(other.credentials()), 4, worker.peer_id()),
+        ("who has the server's part alone", named(&knows_servers_part), 5, "prove who they are"),
+    ];
+    for (who, ended, code, words) in refusals {
+        println!("{who}: refused {:.1} s after the start", ended.took.as_secs_f64());
+        ended.assert_code(code).assert_says(&[words]);
+        assert!(ended.took < AT_ONCE, "{who}: {:?}", ended.took);
+    }
+    assert!(worker.jobs().is_empty());
 }

@@ -24,6 +24,7 @@ fn assert_removed(site: &Site, laptop: &mut Laptop, worker: &TestWorker) {
     let before = worker.jobs().len();
     let refused = laptop.train(site, worker).run();
     refused.assert_code(9).assert_says(&[REMOVED, "room invite"]);
+    println!("a removed member: refused {:.1} s after the start", refused.took.as_secs_f64());
     assert!(refused.took < SECONDS, "{:?}", refused.took);
     assert_eq!(worker.jobs().len(), before);
 }

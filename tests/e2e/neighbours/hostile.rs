@@ -36,7 +36,7 @@ pub(crate) enum Deed {
 pub(crate) const DEEDS: [Deed; 4] = [Deed::Asks, Deed::Offers, Deed::KnownJobs, Deed::Trickles];
 
 /// One thread is enough for a peer.
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -187,7 +187,7 @@ impl FalseWorker {
             match (self.lure, is_question, frame["type"] == "offer") {
                 (Lure::Silence, ..) => {}
                 (_, true, _) => self.say_yes(&frame),
-                (Lure::Refuse, _, true) => self.refuse(&frame, &runtime),
+                (Lure::Refuse, _, true) => self.talk(&frame, &runtime, refuse),
                 _ => {}
             }
         }
@@ -204,7 +204,22 @@ impl FalseWorker {
         }));
     }
 
-    fn refuse(&mut self, offer: &Value, runtime: &Runtime) {
+    pub(crate) fn peer_id(&self) -> &str {
+        self.peer.peer_id()
+    }
+
+    /// The next frame, if one arrives soon.
+    pub(crate) fn hear(&mut self) -> Option<Value> {
+        self.peer.hear(Duration::from_millis(200))
+    }
+
+    /// Answers an offer, and has the `conversation` over the channel that the client opens.
+    pub(crate) fn talk(
+        &mut self,
+        offer: &Value,
+        runtime: &Runtime,
+        conversation: impl AsyncFnOnce(WorkerEnd),
+    ) {
         let sdp: Sdp = serde_json::from_value(offer["sdp"].clone()).unwrap();
         let Ok((connection, sdp)) = runtime.block_on(rtc::answer(&options(), &sdp)) else { return };
         let (sender, target) = (self.peer.peer_id().to_owned(), &offer["sender"]);
@@ -212,23 +227,29 @@ impl FalseWorker {
             "type": "answer", "sender": sender, "target": target, "sdp": sdp,
             "protocols": [DIALECT], "attempt": offer["attempt"],
         }));
-        let conversation = converse(connection);
-        let _ = runtime.block_on(async { tokio::time::timeout(SOON, conversation).await });
+        runtime.block_on(async {
+            if let Ok(Some(link)) = tokio::time::timeout(SOON, opened(connection)).await {
+                let _ = tokio::time::timeout(A_WHILE, conversation(link)).await;
+            }
+        });
+    }
+}
+
+/// The conversation's channel.
+async fn opened(connection: Connection) -> Option<WorkerEnd> {
+    loop {
+        let channel = connection.next_channel().await?;
+        if channel.protocol() == DIALECT {
+            return Some(WorkerEnd::on_channel(connection, channel));
+        }
     }
 }
 
 /// Reads the job, and refuses it.
-async fn converse(connection: Connection) {
-    loop {
-        let Some(channel) = connection.next_channel().await else { return };
-        if channel.protocol() != DIALECT {
-            continue;
-        }
-        let mut link = WorkerEnd::on_channel(connection, channel);
-        let _ = link.recv().await;
-        let refusal = Refusal::new(RefusalCode::Busy, "sorry, no");
-        let _ = link.send(&WorkerFrame::Refused { refusal }).await;
-        link.flush(SOON).await;
-        return link.close().await;
-    }
+async fn refuse(mut link: WorkerEnd) {
+    let _ = link.recv().await;
+    let refusal = Refusal::new(RefusalCode::Busy, "sorry, no");
+    let _ = link.send(&WorkerFrame::Refused { refusal }).await;
+    link.flush(SOON).await;
+    link.close().await;
 }

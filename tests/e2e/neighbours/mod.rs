@@ -3,6 +3,7 @@
 
 mod chaos;
 mod hostile;
+mod tricks;
 
 use crate::support::*;
 use hostile::{Attacker, DEEDS, FalseWorker, Lure};

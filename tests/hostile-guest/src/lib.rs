@@ -71,7 +71,8 @@ impl selection::Guest for Hostile {
             "huge" => vec![Choice { reason: "x".repeat(40 << 20), ..choice(0, 1.0) }],
             "escape" => vec![Choice { reason: "\x1b[2J\r\nboo".into(), ..choice(0, 1.0) }],
             "who" => vec![Choice { reason: format!("{:?}", context.asker), ..choice(0, 1.0) }],
-            _ => vec![choice(0, 1.0)],
+            "always-first" => vec![choice(0, 1.0)],
+            _ => workers.first().map(|_| choice(0, 1.0)).into_iter().collect(),
         };
         Ok(Ranking { choices, left_out: vec![] })
     }

@@ -1,6 +1,6 @@
-//! Chromium, driven over WebDriver: what a person would do with a page, and what the browser says of it.
+//! Chromium or Firefox, driven over WebDriver: what a person would do with a page, and what the browser says of it.
 
-use crate::process::{Process, clean_command};
+use crate::process::{Found, Process, clean_command, processes_in};
 use crate::{SOON, Site, wait_for};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -8,7 +8,8 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -23,12 +24,13 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 pub struct Browser {
     driver: SocketAddr,
     session: String,
+    home: PathBuf,
     downloads: PathBuf,
     _process: Process,
 }
 
 impl Browser {
-    /// Starts it. `None` if the developer skips these tests.
+    /// Starts Chromium. `None` if the developer skips these tests.
     ///
     /// # Panics
     ///
@@ -38,38 +40,47 @@ impl Browser {
             eprintln!("{WITHOUT} is set: this test did not run");
             return None;
         }
-        let (home, downloads) = (site.folder("browser"), site.folder("downloads"));
-        let path = "/usr/local/bin:/usr/bin:/bin";
-        let mut command = clean_command("chromedriver", &home, path);
-        let mut process = Process::start("chromedriver", command.arg("--port=0"));
-        let driver = process.wait_stdout("its port", SOON, |text| {
-            let (_, rest) = text.split_once("started successfully on port ")?;
-            let (port, _) = rest.split_once('.')?;
-            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?)))
-        });
-        let arguments = [
-            "--headless=new".to_owned(),
-            // Chromium cannot confine itself as root.
-            "--no-sandbox".to_owned(),
-            "--disable-gpu".to_owned(),
-            "--disable-dev-shm-usage".to_owned(),
-            "--disable-background-networking".to_owned(),
-            "--window-size=1280,1000".to_owned(),
-            format!("--user-data-dir={}", home.join("profile").display()),
-        ];
-        let wanted = json!({"capabilities": {"alwaysMatch": {
-            "goog:chromeOptions": {"args": arguments},
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }}});
-        let answer = call(driver, "POST", "/session", &wanted);
-        let session = answer["sessionId"].as_str().expect("a session").to_owned();
-        let browser = Self { driver, session, downloads, _process: process };
+        let browser = Self::drive(site, "chromedriver", "started successfully on port ", chromium);
         let folder = browser.downloads.to_str().unwrap();
         browser.devtools(
             "Browser.setDownloadBehavior",
             &json!({"behavior": "allow", "downloadPath": folder}),
         );
         Some(browser)
+    }
+
+    /// Starts Firefox. `None`, with a word why, where it or its driver is not installed. It has no log
+    /// of its requests.
+    pub fn start_firefox(site: &Site) -> Option<Self> {
+        for (program, ask) in [("geckodriver", "--version"), ("firefox-esr", "--version")] {
+            if Command::new(program).arg(ask).output().is_err() {
+                eprintln!("skipped: {program} is not installed");
+                return None;
+            }
+        }
+        Some(Self::drive(site, "geckodriver", "Listening on 127.0.0.1:", firefox))
+    }
+
+    /// Starts a browser by its driver, which says its port after `ready`.
+    fn drive(
+        site: &Site,
+        driver: &str,
+        ready: &str,
+        wanted: impl FnOnce(&Path, &Path) -> Value,
+    ) -> Self {
+        let (home, downloads) = (site.folder("browser"), site.folder("downloads"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = clean_command(driver, &home, &path);
+        let mut process = Process::start(driver, command.arg("--port=0"));
+        let address = process.wait_stdout("its port", SOON, |text| {
+            let (_, rest) = text.split_once(ready)?;
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?)))
+        });
+        let wanted = json!({"capabilities": {"alwaysMatch": wanted(&home, &downloads)}});
+        let answer = call(address, "POST", "/session", &wanted);
+        let session = answer["sessionId"].as_str().expect("a session").to_owned();
+        Self { driver: address, session, home, downloads, _process: process }
     }
 
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
@@ -141,6 +152,32 @@ impl Browser {
         self.command("POST", &format!("/element/{element}/value"), &json!({"text": text}));
     }
 
+    /// Drops a file or a folder on an element.
+    pub fn drop_on(&self, selector: &str, path: &Path) {
+        let place = self.run(&format!(
+            "const box = document.querySelector({selector:?}).getBoundingClientRect();
+             return [box.x + box.width / 2, box.y + box.height / 2]"
+        ));
+        let data = json!({"items": [], "files": [path], "dragOperationsMask": 1});
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let event = json!({"type": kind, "x": place[0], "y": place[1], "data": data});
+            self.devtools("Input.dispatchDragEvent", &event);
+        }
+    }
+
+    /// The memory of all processes of the browser, in MiB. What they share counts once.
+    pub fn memory_mib(&self) -> f64 {
+        let of = |pid: i32| {
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
+            line.split_whitespace().nth(1)?.parse::<f64>().ok()
+        };
+        let processes = processes_in(&self.home).into_iter();
+        // The driver keeps what the tests ask for.
+        let of_browser = |process: &Found| !process.command.contains("chromedriver");
+        processes.filter(of_browser).filter_map(|process| of(process.pid)).sum::<f64>() / 1024.0
+    }
+
     /// Shows pages as a person who prefers the dark sees them, or the light.
     pub fn prefer(&self, scheme: &str) {
         let feature = json!({"name": "prefers-color-scheme", "value": scheme});
@@ -162,16 +199,32 @@ impl Browser {
         fs::write(folder.join(name).with_extension("png"), bytes).unwrap();
     }
 
+    /// Keeps what the page shows as a small picture in `path`, a WebP file: at most `height` lines of it.
+    pub fn keep(&self, path: &Path, height: u32) {
+        let size = self
+            .run("return [innerWidth, Math.ceil(document.body.getBoundingClientRect().bottom)]");
+        let (width, shown) = (size[0].as_u64().unwrap(), size[1].as_u64().unwrap());
+        let height = shown.min(height.into());
+        let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1.5});
+        let wanted = json!({"format": "webp", "quality": 82, "clip": clip});
+        let shot = self.devtools("Page.captureScreenshot", &wanted);
+        let bytes = STANDARD.decode(shot["data"].as_str().expect("a picture")).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
     /// Waits for a download whose name ends like this, and returns its path.
     #[track_caller]
     pub fn downloaded(&self, ending: &str) -> PathBuf {
-        wait_for(&format!("a download of {ending}"), SOON, || {
-            let files = fs::read_dir(&self.downloads).unwrap().flatten().map(|file| file.path());
-            // Until all of it has arrived, the browser reserves the name with an empty file.
-            let is_whole = |path: &PathBuf| path.metadata().is_ok_and(|file| file.len() > 0);
-            let mut files = files.filter(is_whole);
-            files.find(|path| path.to_string_lossy().ends_with(ending))
-        })
+        wait_for(&format!("a download of {ending}"), SOON, || self.saved(ending))
+    }
+
+    /// The download whose name ends like this, once there is something in it.
+    pub fn saved(&self, ending: &str) -> Option<PathBuf> {
+        let files = fs::read_dir(&self.downloads).unwrap().flatten().map(|file| file.path());
+        // Until all of it has arrived, the browser reserves the name with an empty file.
+        let is_whole = |path: &PathBuf| path.metadata().is_ok_and(|file| file.len() > 0);
+        let mut files = files.filter(is_whole);
+        files.find(|path| path.to_string_lossy().ends_with(ending))
     }
 
     /// What the browser has logged since the last time: errors and violated policies.
@@ -197,6 +250,35 @@ impl Browser {
         };
         entries.iter().filter_map(address).collect()
     }
+}
+
+fn chromium(home: &Path, _: &Path) -> Value {
+    let arguments = [
+        "--headless=new".to_owned(),
+        // Chromium cannot confine itself as root.
+        "--no-sandbox".to_owned(),
+        "--disable-gpu".to_owned(),
+        "--disable-dev-shm-usage".to_owned(),
+        "--disable-background-networking".to_owned(),
+        "--window-size=1280,1000".to_owned(),
+        format!("--user-data-dir={}", home.join("profile").display()),
+    ];
+    json!({
+        "goog:chromeOptions": {"args": arguments},
+        "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+    })
+}
+
+fn firefox(_: &Path, downloads: &Path) -> Value {
+    let settings = json!({
+        "browser.download.folderList": 2,
+        "browser.download.dir": downloads,
+        "browser.download.alwaysOpenPanel": false,
+        "browser.helperApps.neverAsk.saveToDisk": "application/zip,application/octet-stream",
+    });
+    let arguments = ["-headless", "-width", "1280", "-height", "1000"];
+    let options = json!({"binary": "/usr/bin/firefox-esr", "args": arguments, "prefs": settings});
+    json!({"moz:firefoxOptions": options})
 }
 
 impl Drop for Browser {

@@ -321,6 +321,18 @@ impl Network {
         })
     }
 
+    /// Gives a machine another interface, with an address that ends in `number`.
+    #[allow(dead_code, reason = "the torture's machines stay where they are")]
+    pub fn second_cable(&self, machine: Machine, number: u8) -> io::Result<()> {
+        let (end, port) = (self.of(machine), "second");
+        end.ip(&format!("link add eth1 type veth peer name {port}"))?;
+        end.hand_over(port, &self.server)?;
+        self.server.ip(&format!("link set {port} master {SWITCH}"))?;
+        self.server.ip(&format!("link set {port} up"))?;
+        end.ip(&format!("addr add 10.77.0.{number}/24 dev eth1"))?;
+        end.ip("link set eth1 up")
+    }
+
     /// Limits the packets of a machine's interface to `bytes`.
     pub fn carry(&self, machine: Machine, bytes: u32) -> io::Result<()> {
         self.of(machine).ip(&format!("link set eth0 mtu {bytes}"))?;
@@ -336,17 +348,28 @@ impl Network {
         self.routers.iter().try_for_each(|router| router.ip(&format!("link set eth0 mtu {bytes}")))
     }
 
-    /// Replaces all IPv4 addresses by unique local addresses of IPv6, without a default route and
-    /// with the usual rule against addresses for documentation. Returns the server's address.
+    /// Replaces all IPv4 addresses by those of [`Self::add_ipv6`]. Returns the server's address.
     pub fn without_ipv4(&self) -> io::Result<IpAddr> {
-        let ends =
-            [(&self.server, SWITCH, 1), (&self.worker, "eth0", 2), (&self.client, "eth0", 3)];
-        for (end, interface, number) in ends {
+        for (end, interface, _) in self.interfaces() {
             end.ip(&format!("-4 addr flush dev {interface}"))?;
+        }
+        self.add_ipv6()?;
+        Ok(IpAddr::from([0xfd00, 0x77, 0, 0, 0, 0, 0, 1]))
+    }
+
+    /// Adds unique local addresses of IPv6, without a default route and with the usual rule against
+    /// addresses for documentation.
+    pub fn add_ipv6(&self) -> io::Result<()> {
+        for (end, interface, number) in self.interfaces() {
             end.ip(&format!("-6 addr add fd00:77::{number}/64 dev {interface} nodad"))?;
             end.ip("-6 route add unreachable 2001:db8::/32")?;
         }
-        Ok(IpAddr::from([0xfd00, 0x77, 0, 0, 0, 0, 0, 1]))
+        Ok(())
+    }
+
+    /// Each machine's interface, and the number at the end of its addresses.
+    fn interfaces(&self) -> [(&Netns, &'static str, u8); 3] {
+        [(&self.server, SWITCH, 1), (&self.worker, "eth0", 2), (&self.client, "eth0", 3)]
     }
 
     /// Connects the cable again.

@@ -243,6 +243,14 @@ impl TestWorker {
         rest.split_whitespace().next().unwrap().parse().expect("an address")
     }
 
+    /// The link to the page that it has printed.
+    #[track_caller]
+    pub fn page_link(&self) -> String {
+        let printed = self.stdout();
+        let link = printed.lines().map(str::trim).find(|line| line.contains("/app/#"));
+        link.expect("a link to the page").to_owned()
+    }
+
     /// The credentials that the worker printed.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials

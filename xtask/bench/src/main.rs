@@ -29,6 +29,8 @@ enum Measurement {
     Signaling(signaling::SignalingOptions),
     /// Files between our programs, compared with aiortc, scp, rsync and TCP, over the same links.
     Transfer(transfer::TransferOptions),
+    /// One transfer between our programs beside one TCP connection, over the same line.
+    Fairness(transfer::fairness::FairnessOptions),
     /// One end of a transfer; `transfer` starts it.
     #[command(hide = true)]
     End(transfer::end::EndOptions),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Measurement::Policy(options) => policy::run(&options),
         Measurement::Signaling(options) => signaling::run(&options),
         Measurement::Transfer(options) => transfer::run(&options),
+        Measurement::Fairness(options) => transfer::fairness::run(&options),
         Measurement::End(options) => transfer::end::run(&options),
     };
     match done {

@@ -6,8 +6,11 @@ use largest_gpu::bindings::sleap_rtc::policy::types::{
     Gpu, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
 };
 use sleap_rtc_policy::ExtensionPoint;
-use sleap_rtc_policy::examine::{self, PluginFile};
+use sleap_rtc_policy::examine::{self, Case, PluginFile};
+use sleap_rtc_policy::simulate::generate::{Recipe, generate};
+use sleap_rtc_policy::simulate::simulate;
 use sleap_rtc_policy::{OnFailure, PluginConfig, Policies, PolicyConfig};
+use sleap_rtc_protocol::capabilities::Accelerators;
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
@@ -29,7 +32,78 @@ pub fn run(options: &PolicyOptions) -> Result<()> {
     let cache = home.path().join("cache");
     loading(rounds, &cache)?;
     calls(rounds, &cache)?;
+    texts(rounds, &cache)?;
+    queue(rounds, &cache)?;
+    simulation(&cache)?;
     start_up(rounds, home.path())
+}
+
+/// Enough for any call on a busy machine.
+fn patient() -> PluginConfig {
+    PluginConfig { timeout_ms: 60_000, memory_mib: 1024, ..PluginConfig::new(OnFailure::Refuse) }
+}
+
+/// Prints what the texts and lists of a full record cost: the selector with 1,000 full records, and with 1,000 that
+/// have the same form and nothing in it but a name.
+fn texts(rounds: usize, cache: &Path) -> Result<()> {
+    let candidate = PluginFile::embedded(ExtensionPoint::Selection, Some(cache))?
+        .load(ExtensionPoint::Selection, &patient())?;
+    let full = examine::room(1_000);
+    let mut bare = full.clone();
+    for worker in &mut bare.workers {
+        worker.hostname = None;
+        worker.accelerators = Accelerators::default();
+        worker.sleap_version = None;
+        worker.job_types.clear();
+        worker.models.clear();
+        worker.tags.clear();
+        worker.properties.clear();
+    }
+    let best = |case: &Case| {
+        Times::of(rounds, || {
+            let outcome = candidate.try_case(case);
+            outcome.answer.map(|_| outcome.took).map_err(|why| anyhow!("{why}"))
+        })
+    };
+    println!("{:<44} {:>10} {:>10}", "the default selector, 1,000 workers", "median ms", "best ms");
+    tell("full records", best(&full)?);
+    tell("records with a name alone", best(&bare)?);
+    Ok(())
+}
+
+/// Prints how long the default queueing plugin takes for 1,000 jobs that wait.
+fn queue(rounds: usize, cache: &Path) -> Result<()> {
+    let candidate = PluginFile::embedded(ExtensionPoint::Queueing, Some(cache))?
+        .load(ExtensionPoint::Queueing, &patient())?;
+    let case = examine::queue(1_000);
+    let times = Times::of(rounds, || {
+        let outcome = candidate.try_case(&case);
+        outcome.answer.map(|_| outcome.took).map_err(|why| anyhow!("{why}"))
+    })?;
+    tell("the default order of 1,000 waiting jobs", times);
+    Ok(())
+}
+
+/// Prints how long the simulation of a busy room takes.
+fn simulation(cache: &Path) -> Result<()> {
+    let recipe = Recipe {
+        seed: 1,
+        jobs: 10_000,
+        users: 20,
+        workers: 50,
+        per_hour: 120.0,
+        tracking: 0.3,
+        deadline_week: true,
+    };
+    let trace = generate(&recipe, None);
+    let defaults = PolicyConfig { cache: Some(cache.into()), ..PolicyConfig::new(cache.into()) };
+    let times = Times::of(3, || {
+        let start = Instant::now();
+        black_box(simulate(&trace, &defaults)?);
+        Ok(start.elapsed())
+    })?;
+    tell("10,000 simulated jobs on 50 workers", times);
+    Ok(())
 }
 
 /// Prints how long the selector takes to load, and leaves it in `cache`.
@@ -46,13 +120,8 @@ fn loading(rounds: usize, cache: &Path) -> Result<()> {
 /// Prints how long calls take: to the component, with the conversions of a client, and to the
 /// native function.
 fn calls(rounds: usize, cache: &Path) -> Result<()> {
-    let config = PluginConfig {
-        timeout_ms: 60_000,
-        memory_mib: 1024,
-        ..PluginConfig::new(OnFailure::Refuse)
-    };
     let candidate = PluginFile::embedded(ExtensionPoint::Selection, Some(cache))?
-        .load(ExtensionPoint::Selection, &config)?;
+        .load(ExtensionPoint::Selection, &patient())?;
     let defaults = PolicyConfig { cache: Some(cache.into()), ..PolicyConfig::new(cache.into()) };
     let policies = Policies::load(&defaults)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;

@@ -5,7 +5,7 @@
 //!
 //! - **circles**: modules that use each other (see [`graph`]);
 //! - **files** of more than 400 lines of code, without blank lines, comments and tests;
-//! - **types** with the same name in two modules of a crate;
+//! - **types** with the same name in two modules of a crate, or in three crates of the program;
 //! - **functions** of more than 60 lines from `fn` to the closing brace.
 
 mod allowed;
@@ -16,13 +16,19 @@ use allowed::Allowed;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use source::Crate;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const MAX_FILE_LINES: usize = 400;
 const MAX_FUNCTION_LINES: usize = 60;
+/// In so many crates of the program a name confuses.
+const MANY_CRATES: usize = 3;
+/// How the names of the program's crates begin.
+const PROGRAM: &str = "sleap-rtc";
+/// A client of its own: in a browser, a room or a connection is what it is elsewhere.
+const PAGE: &str = "sleap-rtc-page";
 
 /// A finding to accept or remove. Its text in `allowed.toml` identifies it, and therefore contains
 /// no counts.
@@ -40,17 +46,19 @@ enum Kind {
     Circle,
     File,
     Type,
+    Name,
     Function,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Circle, Self::File, Self::Type, Self::Function];
+    const ALL: [Self; 5] = [Self::Circle, Self::File, Self::Type, Self::Name, Self::Function];
 
     fn title(self) -> &'static str {
         match self {
             Self::Circle => "circles of modules",
             Self::File => "files over 400 lines of code",
             Self::Type => "type names defined twice in a crate",
+            Self::Name => "type names defined in three crates",
             Self::Function => "functions over 60 lines",
         }
     }
@@ -59,9 +67,18 @@ impl Kind {
 fn main() -> Result<ExitCode> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let mut findings = Vec::new();
+    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, root) in crates(&workspace)? {
         let found = source::read(&name, &root, &workspace)?;
         findings.extend(look(&found));
+        let types = found.modules.into_iter().flat_map(|module| module.types);
+        for defined in types.filter(|_| name.starts_with(PROGRAM) && name != PAGE) {
+            names.entry(defined).or_default().insert(name.clone());
+        }
+    }
+    for (what, crates) in names.into_iter().filter(|(_, crates)| crates.len() >= MANY_CRATES) {
+        let detail = format!("in {}", Vec::from_iter(crates).join(", "));
+        findings.push(Finding { kind: Kind::Name, what, detail });
     }
     findings.sort();
     findings.dedup();

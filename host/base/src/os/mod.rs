@@ -31,7 +31,7 @@ pub struct DiskSpace {
 
 /// A request to a process to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum EndRequest {
     /// The user has pressed Ctrl-C.
     Interrupt,
     /// The system or another program asks, or the terminal closes.

@@ -16,6 +16,6 @@ mod watch;
 
 pub use commands::SlurmError;
 pub use options::{SlurmOptions, TimeLimit};
-pub use queue::{PendingReason, Standing};
+pub use queue::{PendingReason, SlurmState};
 pub use submit::{expected_start_ms, submit};
 pub use watch::{SlurmWatch, WatchTimes};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// Where a job stands in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlurmState {
     /// It waits for a node.
     Pending {
         /// Why it waits.
@@ -68,28 +68,30 @@ impl PendingReason {
 }
 
 /// Asks about all `names` in one call. A job that Slurm does not know is missing from the answer.
-pub async fn standings(names: &[String]) -> Result<HashMap<String, Standing>, SlurmError> {
+pub async fn job_states(names: &[String]) -> Result<HashMap<String, SlurmState>, SlurmError> {
     let list = format!("--name={}", names.join(","));
     let arguments = ["--noheader", "--states=all", &list, "--format=%T|%r|%S|%j"];
     let printed = call("squeue", &arguments.map(str::to_owned), None, &[]).await?.out;
     Ok(printed.lines().filter_map(parse).collect())
 }
 
-fn parse(line: &str) -> Option<(String, Standing)> {
+fn parse(line: &str) -> Option<(String, SlurmState)> {
     let mut parts = line.splitn(4, '|').map(str::trim);
     let (state, reason, starts) = (parts.next()?, parts.next()?, parts.next()?);
     let name = parts.next()?.to_owned();
-    let standing = match state {
+    let state = match state {
         "PENDING" => {
             let starts_ms = starts.parse::<u64>().ok().and_then(|s| s.checked_mul(1000));
-            Standing::Pending { reason: PendingReason(reason.to_owned()), starts_ms }
+            SlurmState::Pending { reason: PendingReason(reason.to_owned()), starts_ms }
         }
         "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
-        | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => Standing::Over(state.to_owned()),
+        | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => {
+            SlurmState::Over(state.to_owned())
+        }
         // RUNNING, CONFIGURING, COMPLETING, SUSPENDED, STOPPED, REQUEUED, …
-        _ => Standing::Active,
+        _ => SlurmState::Active,
     };
-    Some((name, standing))
+    Some((name, state))
 }
 
 #[cfg(test)]
@@ -100,14 +102,14 @@ mod tests {
     fn lines_of_squeue_are_read() {
         let pending = |word: &str, starts_ms| {
             let reason = PendingReason(word.to_owned());
-            Standing::Pending { reason, starts_ms }
+            SlurmState::Pending { reason, starts_ms }
         };
         for (line, expected) in [
             ("PENDING|Resources|1796067688|a", pending("Resources", Some(1_796_067_688_000))),
             ("PENDING|PartitionTimeLimit|N/A|a", pending("PartitionTimeLimit", None)),
-            ("RUNNING|None|1796067088|a", Standing::Active),
-            ("COMPLETING|None|1796067088|a", Standing::Active),
-            ("NODE_FAIL|NodeDown|1796067088|a", Standing::Over("NODE_FAIL".into())),
+            ("RUNNING|None|1796067088|a", SlurmState::Active),
+            ("COMPLETING|None|1796067088|a", SlurmState::Active),
+            ("NODE_FAIL|NodeDown|1796067088|a", SlurmState::Over("NODE_FAIL".into())),
         ] {
             assert_eq!(parse(line), Some(("a".to_owned(), expected)), "{line}");
         }

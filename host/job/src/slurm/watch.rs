@@ -4,7 +4,7 @@
 //! and may run one on two nodes at once. So a job is ended from here only if Slurm says that it is over, or
 //! does not know it, *and* its process has shown no life for some time.
 
-use super::queue::{Standing, standings};
+use super::queue::{SlurmState, job_states};
 use super::submit::cancel;
 use crate::error::JobError;
 use crate::events::EventLog;
@@ -45,19 +45,19 @@ impl Default for WatchTimes {
 #[derive(Debug)]
 pub struct SlurmWatch {
     times: WatchTimes,
-    jobs: Mutex<HashMap<JobId, Watched>>,
+    jobs: Mutex<HashMap<JobId, WatchedJob>>,
     added: Notify,
 }
 
 /// A job, and since when it is as it is.
 #[derive(Debug, Clone)]
-struct Watched {
+struct WatchedJob {
     folder: JobFolder,
     name: String,
     heartbeat: (Option<String>, Instant),
     over_since: Option<Instant>,
     unwanted_since: Option<Instant>,
-    told: Option<Standing>,
+    told: Option<SlurmState>,
 }
 
 impl SlurmWatch {
@@ -69,7 +69,7 @@ impl SlurmWatch {
     /// Follows a job that was submitted, by this worker or by an earlier one.
     pub fn add(&self, folder: &JobFolder) {
         let Ok(Place::Slurm(slurm)) = folder.place() else { return };
-        let watched = Watched {
+        let watched = WatchedJob {
             folder: folder.clone(),
             name: slurm.name,
             heartbeat: (None, Instant::now()),
@@ -82,14 +82,14 @@ impl SlurmWatch {
     }
 
     /// Follows the jobs, and sends where each stands when that changes. Runs until it is dropped.
-    pub async fn run(&self, changes: mpsc::Sender<(JobId, Standing)>) {
+    pub async fn run(&self, changes: mpsc::Sender<(JobId, SlurmState)>) {
         let mut complained = false;
         loop {
             if self.jobs.lock().is_empty() {
                 self.added.notified().await;
             }
             let names = self.jobs.lock().values().map(|job| job.name.clone()).collect::<Vec<_>>();
-            match standings(&names).await {
+            match job_states(&names).await {
                 Ok(answer) => {
                     complained = false;
                     self.see(&answer, &changes).await;
@@ -107,8 +107,8 @@ impl SlurmWatch {
 
     async fn see(
         &self,
-        answer: &HashMap<String, Standing>,
-        changes: &mpsc::Sender<(JobId, Standing)>,
+        answer: &HashMap<String, SlurmState>,
+        changes: &mpsc::Sender<(JobId, SlurmState)>,
     ) {
         let jobs = self.jobs.lock().clone();
         for (id, mut job) in jobs {
@@ -127,17 +127,17 @@ impl SlurmWatch {
     }
 }
 
-impl Watched {
+impl WatchedJob {
     /// Acts on what Slurm says: `None` if it does not know the job. Returns whether there is more to do.
-    async fn see(&mut self, standing: Option<&Standing>, times: WatchTimes) -> bool {
+    async fn see(&mut self, standing: Option<&SlurmState>, times: WatchTimes) -> bool {
         let state = match self.folder.record() {
             Ok(record) => record.state,
             // Its folder has been removed.
             Err(_) => return false,
         };
         // Slurm may have put a job back that has begun once.
-        let is_pending = matches!(standing, Some(Standing::Pending { .. }));
-        let is_live = is_pending || matches!(standing, Some(Standing::Active));
+        let is_pending = matches!(standing, Some(SlurmState::Pending { .. }));
+        let is_live = is_pending || matches!(standing, Some(SlurmState::Active));
         if let JobState::Finished(_) = state {
             if is_live {
                 self.end_unwanted(is_pending).await;
@@ -176,7 +176,11 @@ impl Watched {
 
     /// Records the end of a job that is over as far as Slurm knows, if its process shows no life. Returns
     /// whether it did.
-    fn settle(&mut self, standing: Option<&Standing>, times: WatchTimes) -> Result<bool, JobError> {
+    fn settle(
+        &mut self,
+        standing: Option<&SlurmState>,
+        times: WatchTimes,
+    ) -> Result<bool, JobError> {
         let since = *self.over_since.get_or_insert_with(Instant::now);
         let heartbeat = shared_folder::heartbeat(&self.folder);
         if heartbeat != self.heartbeat.0 {
@@ -184,7 +188,7 @@ impl Watched {
         }
         let silent = self.heartbeat.1.max(since).elapsed();
         let over = match standing {
-            Some(Standing::Over(state)) => Some(state.as_str()),
+            Some(SlurmState::Over(state)) => Some(state.as_str()),
             _ => None,
         };
         let patience = match over {

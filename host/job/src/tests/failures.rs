@@ -43,7 +43,7 @@ async fn unusable_packages_are_refused_with_a_reason() {
         (Job::new(JobType::Inference, None), "no track-script.sh"),
         (script("echo hello\n"), "no line that starts a trainer"),
         (script("sleap-nn train gone.yaml\n"), "lacks \"gone.yaml\""),
-        (script("sleap-nn train ../x.yaml\n"), "lacks x.yaml"),
+        (script("sleap-nn train ../x.yaml\n"), "lacks ../x.yaml"),
         (nothing_installed, "uv tool install"),
     ];
     for (job, expected) in cases {

@@ -7,8 +7,8 @@ use sleap_rtc_protocol::frame::{self, WorkerFrame};
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::handshake::{
-    Admits, Binding, ClientHandshake, ClientHello, ClientMessage, ClientProof, Identity,
-    NONCE_BYTES, ProofError, Proven, Scene, Transcript, Transport, WorkerHandshake, WorkerMessage,
+    Admits, Binding, ClientHandshake, ClientHello, ClientMessage, ClientProof, ConnectionKind,
+    Identity, NONCE_BYTES, ProofError, Proven, Scene, Transcript, WorkerHandshake, WorkerMessage,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -60,7 +60,7 @@ fn said(reason: &Option<String>) -> String {
 
 /// The first message of a client.
 #[derive(Debug)]
-pub enum Opening {
+pub enum FirstMessage {
     /// The client offers to prove who it is.
     Hello(ClientHello),
     /// The client sends frames at once, as a program without keys does.
@@ -106,15 +106,15 @@ impl WorkerEnd {
     ///
     /// # Errors
     /// The conversation ends first, or no message arrives within `limit`.
-    pub async fn opening(&mut self, limit: Duration) -> Result<Opening, DialectError> {
+    pub async fn first_message(&mut self, limit: Duration) -> Result<FirstMessage, DialectError> {
         loop {
             let text = self.text_within(limit).await?;
             if let Some(ClientMessage::Hello(hello)) = ClientMessage::decode(&text) {
-                return Ok(Opening::Hello(hello));
+                return Ok(FirstMessage::Hello(hello));
             }
             if let Some(frame) = self.decode(&text).await? {
                 self.waiting.push_back(frame);
-                return Ok(Opening::Frames);
+                return Ok(FirstMessage::Frames);
             }
         }
     }
@@ -170,9 +170,11 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         ends: impl Fn([u8; 32], [u8; 32]) -> ([u8; 32], [u8; 32]),
     ) -> Result<Scene, ProvingError> {
         let (transport, (client, worker)) = match self.binding() {
-            Some(ChannelBinding::Iroh { local, remote }) => (Transport::Iroh, ends(local, remote)),
+            Some(ChannelBinding::Iroh { local, remote }) => {
+                (ConnectionKind::Iroh, ends(local, remote))
+            }
             Some(ChannelBinding::Webrtc { local, remote }) => {
-                (Transport::Webrtc, ends(local, remote))
+                (ConnectionKind::Webrtc, ends(local, remote))
             }
             None => return Err(ProvingError::NoBinding),
         };

@@ -117,8 +117,8 @@ async fn files_go_both_ways(
         assert!(std::fs::read(folder.join("large")).unwrap() == bytes);
     }
     here.send(&ClientFrame::Stop { all: true }).await.unwrap();
-    let (heard, ()) = within(async { tokio::join!(there.recv(), here.close()) }).await;
-    assert_eq!(heard.unwrap(), ClientFrame::Stop { all: true });
+    assert_eq!(within(there.recv()).await.unwrap(), ClientFrame::Stop { all: true });
+    here.close().await;
     assert!(matches!(within(there.recv()).await, Err(DialectError::Gone)));
     for endpoint in endpoints {
         endpoint.close().await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// See the module.
+/// A connection that carries one conversation.
 #[derive(Clone)]
 pub(crate) enum Wire {
     Channel(Arc<Channel>),

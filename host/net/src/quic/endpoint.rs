@@ -42,6 +42,8 @@ pub struct EndpointOptions {
     pub key: EndpointKey,
     /// The addresses to bind. Empty means all addresses of this machine.
     pub bind: Vec<IpAddr>,
+    /// Whether packets travel through the relay alone.
+    pub relay_only: bool,
     /// The proxy on the way to the relay.
     pub proxy: Option<Url>,
     /// Verifies the relay's certificate. Without it, Mozilla's list of authorities applies.
@@ -51,7 +53,7 @@ pub struct EndpointOptions {
 impl EndpointOptions {
     /// Without a relay.
     pub fn new(key: EndpointKey, bind: Vec<IpAddr>) -> Self {
-        Self { key, bind, proxy: None, verifier: None }
+        Self { key, bind, relay_only: false, proxy: None, verifier: None }
     }
 }
 
@@ -74,7 +76,7 @@ impl Endpoint {
     /// # Errors
     /// The sockets cannot be opened.
     pub async fn bind(options: EndpointOptions) -> Result<Self, QuicError> {
-        let EndpointOptions { key, bind, proxy, verifier } = options;
+        let EndpointOptions { key, bind, relay_only, proxy, verifier } = options;
         let mut builder = iroh::Endpoint::builder(presets::Minimal)
             .secret_key(key.secret.clone())
             .alpns(vec![DIALECT.as_bytes().to_vec()])
@@ -86,11 +88,11 @@ impl Endpoint {
         if let Some(proxy) = proxy {
             builder = builder.proxy_url(proxy);
         }
-        if !bind.is_empty() {
+        if relay_only || !bind.is_empty() {
             builder = builder.clear_ip_transports();
         }
         let setup = |error: &dyn std::fmt::Display| QuicError::Setup(error.to_string());
-        for address in bind {
+        for address in bind.into_iter().filter(|_| !relay_only) {
             let address = SocketAddr::new(address, 0);
             builder = builder
                 .bind_addr_with_opts(address, BindOpts::default())

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `key` | the key of this device |
 //! | `endpoint` | one endpoint for the whole process: calls peers, and accepts those that it expects |
-//! | `settings` | congestion control, windows and timeouts, with what was measured |
+//! | `settings` | windows and timeouts |
+//! | `congestion` | how fast a path is filled |
 //! | `error` | why there is no connection |
 //! | `session` | one connection: the conversation's stream, and its end |
 //! | `frames` | messages in a stream |
@@ -17,6 +18,7 @@
 //! but the one that it is given. Without a relay it reaches peers at their addresses only.
 
 mod chunks;
+mod congestion;
 mod endpoint;
 mod error;
 mod frames;

@@ -15,14 +15,14 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 const LOOKED_FOR: Duration = Duration::from_secs(4);
 
 /// A watched connection. A weak handle, which does not keep it open.
-pub(crate) struct Watched {
+pub(crate) struct WatchedRoutes {
     connection: WeakConnectionHandle,
     since: Instant,
     udp: watch::Receiver<Udp>,
     was_direct: bool,
 }
 
-impl Watched {
+impl WatchedRoutes {
     pub(crate) fn of(connection: &Connection, udp: watch::Receiver<Udp>) -> Self {
         let connection = connection.weak_handle();
         Self { connection, since: Instant::now(), udp, was_direct: false }

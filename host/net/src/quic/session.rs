@@ -3,7 +3,7 @@
 use super::chunks::Chunks;
 use super::error::QuicError;
 use super::frames::{FrameReader, FrameWriter};
-use super::routes::Watched;
+use super::routes::WatchedRoutes;
 use super::udp::Udp;
 use crate::binding::ChannelBinding;
 use crate::route::Route;
@@ -71,7 +71,7 @@ impl Session {
         let (changed, state) = watch::channel(ConnectionState::Connected);
         // Holds no handle, so dropping the last handle closes the connection.
         let closed = connection.weak_handle().closed();
-        let watched = Watched::of(&connection, local.udp);
+        let watched = WatchedRoutes::of(&connection, local.udp);
         let (newest, route) = watch::channel(watched.route(&connection));
         let routes = watched.watch(connection.path_events(), newest);
         let watching = tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! The transport settings of QUIC.
 
+use super::congestion::ByDistance;
 use iroh::endpoint::{QuicTransportConfig, VarInt};
-use noq_proto::congestion::Bbr3Config;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ pub(crate) const SEND_WINDOW_BYTES: usize = 8 << 20;
 const MAX_STREAMS: u32 = 64;
 /// How many conversations there may be.
 const MAX_CONVERSATIONS: u32 = 1;
-/// A path that is silent for this long is abandoned for another. Keep-alives show which paths work.
-const PATH_IDLE: Duration = Duration::from_millis(4_500);
-const PATH_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// A path that is silent for this long is abandoned for another: users notice three seconds.
+/// Keep-alives show which paths work.
+const PATH_IDLE: Duration = Duration::from_millis(2_400);
+const PATH_KEEP_ALIVE: Duration = Duration::from_millis(800);
 /// A connection that is silent on all paths for this long has ended. By then a worker must know
 /// that its client is gone; a client whose network was away for longer connects again.
 const IDLE_MS: u32 = 20_000;
@@ -27,8 +28,7 @@ const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 pub(crate) fn transport() -> QuicTransportConfig {
     QuicTransportConfig::builder()
-        // CUBIC, the default, reaches a tenth of BBR's rate when one packet in a thousand is lost.
-        .congestion_controller_factory(Arc::new(Bbr3Config::default()))
+        .congestion_controller_factory(Arc::new(ByDistance))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES as u64)

@@ -15,7 +15,7 @@ const SEND_BYTES: usize = 65_507;
 /// No datagram is longer: what fits into an Ethernet frame.
 const DATAGRAM_BYTES: usize = 1_472;
 
-/// See the module.
+/// A UDP socket that takes no more datagrams at once than the kernel sends.
 #[derive(Debug)]
 pub(crate) struct Socket(pub(crate) Arc<dyn AsyncUdpSocket>);
 

@@ -24,7 +24,7 @@ pub(crate) fn fit(
     let written = settings.texts(DEVICES).join(", ");
     let is_list = settings.is_list(DEVICES);
     let listed = if is_list { settings.texts(DEVICES) } else { indices.clone() };
-    let name = train.config.clone();
+    let name = train.config.path.clone();
     let mut say = |what: String| remarks.push(format!("{name}: {what}"));
     if accelerator == "cpu" {
         if gpus > 0 {

@@ -13,7 +13,7 @@ pub(crate) fn separate(runs: &mut [Run]) {
     for run in runs {
         match run {
             Run::Train(train) => {
-                let stem = stem(&train.config);
+                let stem = stem(&train.config.path);
                 let wanted = train.run_name.clone().unwrap_or_else(|| stem.to_owned());
                 let with_stem = (wanted != stem).then(|| format!("{wanted}.{stem}"));
                 let numbered = (2..).map(|number| format!("{wanted}-{number}"));
@@ -21,7 +21,8 @@ pub(crate) fn separate(runs: &mut [Run]) {
                 train.run_name = names.find(|name| free(name));
             }
             Run::TrainLegacy(train) => {
-                let wanted = train.run_name.clone().unwrap_or_else(|| stem(&train.config).into());
+                let wanted =
+                    train.run_name.clone().unwrap_or_else(|| stem(&train.config.path).into());
                 let numbered = (2..).map(|number| format!("{wanted}-{number}"));
                 train.run_name = [wanted.clone()].into_iter().chain(numbered).find(|n| free(n));
             }

@@ -37,7 +37,7 @@ pub(crate) fn check_training(
     config: &Config<'_>,
     train: &Train,
 ) -> Result<(), CheckError> {
-    check_interpolation(&train.config, text, config)?;
+    check_interpolation(&train.config.path, text, config)?;
     let mut found = None;
     let mut look = |key: &str, text: &str| {
         if found.is_none() && !HARMLESS_KEYS.contains(&key) && leads_out(text) {
@@ -51,7 +51,7 @@ pub(crate) fn check_training(
     match found {
         None => Ok(()),
         Some((key, written)) => {
-            Err(CheckError::Path { config: train.config.clone(), key, written })
+            Err(CheckError::Path { config: train.config.path.clone(), key, written })
         }
     }
 }

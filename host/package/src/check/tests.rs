@@ -188,6 +188,17 @@ fn a_training_always_ends_with_a_model() {
         let remarks = package.checked().remarks;
         assert!(remarks[0].contains("save_ckpt is set"), "{remarks:?}");
     }
+    for package in [
+        Package::single().config("save_top_k", "    save_top_k: 0"),
+        Package::single().train("trainer_config.model_ckpt.save_top_k=0"),
+    ] {
+        let one = [bare("trainer_config.model_ckpt.save_top_k", "1")];
+        assert_eq!(package.settings(MachineFacts::default()), one);
+        let remarks = package.checked().remarks;
+        assert!(remarks[0].contains("save_top_k is 1, not 0"), "{remarks:?}");
+    }
+    let nothing = Package::single().train("trainer_config.max_epochs=0").refusal();
+    assert!(nothing.contains("trainer_config.max_epochs is 0"), "{nothing}");
     // Some versions do not take a string as a boolean.
     let text = Package::single().config("save_ckpt", "  save_ckpt: 'True'");
     assert_eq!(text.settings(MachineFacts::default()), [bare("trainer_config.save_ckpt", "true")]);
@@ -294,8 +305,10 @@ fn impossible_predictions_are_refused() {
         ("-m models/gone", "lacks models/gone, which track-script.sh names"),
         ("--backbone_ckpt_path /etc/passwd", "lacks /etc/passwd"),
         ("-o two.pkg.slp", "would replace two.pkg.slp"),
+        ("-m models/centroid/last.ckpt", "reads best.ckpt in a model's folder, not models/cen"),
     ] {
-        let message = Package::tracking().track(arguments).refusal();
+        let package = Package::tracking().write("models/centroid/last.ckpt", "x");
+        let message = package.track(arguments).refusal();
         assert!(message.contains(expected), "{arguments}: {message}");
     }
     let mut package = Package::tracking().track("");
@@ -362,6 +375,31 @@ fn unquoted_names_are_matched_with_the_exports_list() {
         let Run::TrainLegacy(train) = package.checked().runs.remove(0) else { panic!("{name}") };
         assert_eq!(train.labels.path.as_str(), name);
     }
+}
+
+#[test]
+fn a_json_config_names_files_that_the_package_has_or_lacks() {
+    let labels = Package::single().0.0["one.pkg.slp"].clone();
+    let of = |config: &str| {
+        let package =
+            Package::single().write("c.json", config).write("models/old/best_model.h5", "x");
+        package.write("train-script.sh", "sleap-train c.json one.pkg.slp\n")
+    };
+    for config in [
+        r#"{"data": {"labels": {"validation_labels": "/home/ada/val.slp"}}}"#,
+        r#"{"data": {"labels": {"test_labels": "D:\\val.slp"}}}"#,
+        r#"{"model": {"base_checkpoint": "/home/ada/gone"}}"#,
+    ] {
+        let refusal = of(config).refusal();
+        assert!(refusal.contains("the package lacks") && refusal.contains("c.json ("), "{refusal}");
+    }
+    let config = r#"{"data": {"labels": {"validation_labels": "/home/ada/val.slp"}},
+        "model": {"base_checkpoint": "C:\\models\\old"}, "filename": "/home/ada/c.json"}"#;
+    let checked = of(config).write("val.slp", labels).checked();
+    let Run::TrainLegacy(train) = &checked.runs[0] else { panic!() };
+    let files: Vec<_> = train.files.iter().map(|(_, path)| path.as_str()).collect();
+    assert_eq!(files, ["val.slp", "models/old"]);
+    assert_eq!(checked.remarks.len(), 2, "{:?}", checked.remarks);
 }
 
 #[test]
@@ -457,4 +495,44 @@ fn a_model_whose_config_has_an_interpolation_is_refused() {
     let package = package.write("models/centroid/training_config.yaml", text);
     let why = package.refusal();
     assert!(why.contains("models/centroid/training_config.yaml"), "{why}");
+}
+
+#[test]
+fn a_file_that_stands_for_another_is_named_and_never_for_two() {
+    let config = Package::single().0.text(CONFIG);
+    let package = Package::single().write("conf/other.yaml", &config).write("x.yaml", &config);
+    let script = |script: &str| package.clone().write("train-script.sh", script);
+    for (text, taken) in [
+        ("sleap-nn train -c ../../x.yaml -d .", "has no ./../../x.yaml; its x.yaml"),
+        ("sleap-nn train -c x -d /home/ada/job", "has no /home/ada/job/x.yaml; its x.yaml"),
+        ("sleap-nn train -c /home/ada/job/x.yaml -d .", "has no /home/ada/job/x.yaml; its x.yaml"),
+        ("sleap-nn train -c 'D:\\job\\conf\\other.yaml'", "conf\\other.yaml; its conf/other.yaml"),
+        ("sleap-nn train -c ~/conf/other.yaml", "has no ~/conf/other.yaml; its conf/other.yaml"),
+        ("sleap-nn train -c deep/x.yaml", "has no deep/x.yaml; its x.yaml"),
+        (
+            "sleap-nn train x.yaml 'data_config.train_labels_path=[/data/one.pkg.slp]'",
+            "x.yaml (data_config.train_labels_path): the package has no /data/one.pkg.slp; its one",
+        ),
+    ] {
+        let remarks = script(text).checked().remarks;
+        assert!(remarks.len() == 1 && remarks[0].contains(taken), "{text}: {remarks:?}");
+    }
+    for (text, why) in [
+        ("sleap-nn train -c ../../y.yaml", "the package lacks ../../y.yaml, which train-script.sh"),
+        ("sleap-nn train -c /a/b/y -d .", "the package lacks /a/b/y.yaml"),
+        (
+            "sleap-nn train x.yaml 'data_config.train_labels_path=[/a/one.pkg.slp]' \
+             'data_config.val_labels_path=[/b/one.pkg.slp]'",
+            "x.yaml names /a/one.pkg.slp and /b/one.pkg.slp, and the package has only one.pkg.slp",
+        ),
+    ] {
+        let refusal = script(text).refusal();
+        assert!(refusal.contains(why), "{text}: {refusal}");
+    }
+    let same = "sleap-nn train x.yaml 'data_config.train_labels_path=[/a/one.pkg.slp]' \
+                'data_config.val_labels_path=[/a/one.pkg.slp]'";
+    assert_eq!(script(same).checked().runs.len(), 1);
+    let models = "sleap-nn track -i two.pkg.slp -m /a/models/centroid -m /b/models/centroid";
+    let refusal = Package::tracking().write("track-script.sh", models).refusal();
+    assert!(refusal.contains("names /a/models/centroid and /b/models/centroid"), "{refusal}");
 }

@@ -1,6 +1,6 @@
 //! Checks a prediction: its data, its models, and its labels' videos.
 
-use super::{CheckError, Checking, MachineFacts, MissingVideo, find, outside};
+use super::{CheckError, Checking, MachineFacts, MissingVideo, distinct, find, outside};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5};
 use crate::script::{Model, NamedPath, Track, is_foreign, options};
@@ -9,6 +9,7 @@ use sleap_rtc_protocol::path::RelPath;
 
 /// The configs of a trained model, and a suffix like a checkpoint's that is not one.
 const CONFIGS: [&str; 3] = ["training_config.yaml", "training_config.yml", "training_config.json"];
+const BEST: &str = "best.ckpt";
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
 /// Options that select frames. The trainer would follow only the first of them.
 const CHOICES: [&str; 4] = [
@@ -36,24 +37,30 @@ pub(crate) fn check(
         Some(VideoPlace::Worker(place)) if !is_labels(&track.data.path) => {
             track.mounted = Some(place.clone());
         }
-        _ => track.data.path = find(package, &track.data, by)?,
+        _ => track.data.path = find(package, &track.data, by, remarks)?,
     }
     if track.output == track.data.path {
         return Err(CheckError::OutputIsData(track.output.clone()));
     }
+    let mut taken = Vec::new();
     for model in &mut track.models {
         let Model::Named(place) = model else { continue };
-        match made.iter().rev().find(|(name, _)| name == place.path.file_name()) {
-            Some((_, run)) => *model = Model::Made(*run),
-            None => place.path = model_folder(package, place, find(package, place, by)?)?,
+        if let Some((_, run)) = made.iter().rev().find(|(name, _)| name == place.path.file_name()) {
+            *model = Model::Made(*run);
+            continue;
+        }
+        place.path = model_folder(package, place, find(package, place, by, remarks)?)?;
+        if place.is_outside() {
+            taken.push((place.written.clone(), place.path.clone()));
         }
     }
+    distinct(&taken, by)?;
     for option in &mut track.options {
         let is_file = options::kind(option.name) == Some(options::OptionKind::File);
         if let Some(written) = option.value.clone().filter(|_| is_file)
             && let Ok(place) = crate::script::Folder::default().place(&written)
         {
-            option.value = Some(find(package, &place, by)?.into());
+            option.value = Some(find(package, &place, by, remarks)?.into());
         }
     }
     fit_device(track, with.site, remarks);
@@ -69,6 +76,9 @@ fn model_folder(
     let parent =
         || path.as_str().rsplit_once('/').and_then(|(folder, _)| RelPath::new(folder).ok());
     let folder = match package.look(&path) {
+        Found::File if path.as_str().ends_with(".ckpt") && path.file_name() != BEST => {
+            return Err(CheckError::Checkpoint { written: place.written.clone() });
+        }
         Found::File => parent().ok_or_else(|| CheckError::Model {
             folder: place.written.clone(),
             lacks: "folder of its own",

@@ -1,9 +1,11 @@
 //! Checks a training: its config, and the files that the config names.
 
-use super::{CheckError, Checking, MachineFacts, config_text, devices, find, outside, tracking};
+use super::{
+    CheckError, Checking, MachineFacts, config_text, devices, distinct, find, outside, tracking,
+};
 use crate::config::{Config, Settings};
 use crate::files::Found;
-use crate::script::{NamedPath, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
+use crate::script::{Folder, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
 
 /// Keys of labels. The last ones are opened only after the training.
@@ -15,11 +17,18 @@ const WEIGHTS: [&str; 3] = [
     "model_config.pretrained_head_weights",
     "trainer_config.resume_ckpt_path",
 ];
+/// Keys of files in a config of SLEAP up to 1.4.1. Its training labels are those of the script.
+const LEGACY_FILES: [&str; 3] =
+    ["data.labels.validation_labels", "data.labels.test_labels", "model.base_checkpoint"];
+const SCRIPT: &str = "train-script.sh";
 const PREFIX_MAP: &str = "--prefix-map";
 /// Prefixes of files that are fetched rather than read from the worker's disk.
 const REMOTE: [&str; 4] = ["http://", "https://", "s3://", "gs://"];
 const CACHE: &str = "data_config.cache_img_path";
 const SAVE: &str = "trainer_config.save_ckpt";
+/// How many of the best checkpoints are kept.
+const BEST_KEPT: &str = "trainer_config.model_ckpt.save_top_k";
+const EPOCHS: &str = "trainer_config.max_epochs";
 const FOLDER: &str = "trainer_config.ckpt_dir";
 const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.zmq.publish_port"];
 
@@ -31,24 +40,27 @@ pub(crate) fn check(
     remarks: &mut Vec<String>,
 ) -> Result<String, CheckError> {
     let Checking { package, site, .. } = with;
-    let place = NamedPath { written: train.config.to_string(), path: train.config.clone() };
-    train.config = find(package, &place, || "train-script.sh".to_owned())?;
-    let text = config_text(package, &train.config)?;
-    let wrong = |why: String| CheckError::Config { config: train.config.clone(), why };
+    train.config.path = find(package, &train.config, || SCRIPT.to_owned(), remarks)?;
+    let text = config_text(package, &train.config.path)?;
+    let wrong = |why: String| CheckError::Config { config: train.config.path.clone(), why };
     let config = Config::read(&text).map_err(wrong)?;
     if !config.is_sleap_nn() {
         return Err(wrong("it has no model_config, so it is not a config of sleap-nn".to_owned()));
     }
+    let settings = Settings { config: &config, changes: &train.settings };
+    if settings.count(EPOCHS) == Some(0) {
+        return Err(wrong(format!("{EPOCHS} is 0, so it would train nothing")));
+    }
     outside::check_training(&text, &config, train)?;
     check_version(&config, train, site)?;
-    find_files(with, &config, train)?;
+    find_files(with, &config, train, remarks)?;
     own_settings(&config, train, remarks);
     devices::fit(&config, train, site, remarks);
     let settings = Settings { config: &config, changes: &train.settings };
     let name = match (train.run_name.take(), settings.text(RUN_NAME)) {
         (Some(name), _) => name,
         (None, Some(written)) => own_name(&written, train, remarks),
-        (None, None) => stem(&train.config).to_owned(),
+        (None, None) => stem(&train.config.path).to_owned(),
     };
     train.run_name = Some(name.clone());
     Ok(name)
@@ -60,10 +72,10 @@ fn own_name(written: &str, train: &Train, remarks: &mut Vec<String>) -> String {
         return name;
     }
     let last = written.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next();
-    let name = last.and_then(plain_name).unwrap_or_else(|| stem(&train.config).to_owned());
+    let name = last.and_then(plain_name).unwrap_or_else(|| stem(&train.config.path).to_owned());
     remarks.push(format!(
         "{}: the model's folder is {name}, because run_name ({written}) is not one plain name",
-        train.config
+        train.config.path
     ));
     name
 }
@@ -78,7 +90,7 @@ fn check_version(
     let (Some(wanted), Some(installed)) = (saved, site.version) else { return Ok(()) };
     match is_newer(&wanted, installed) {
         true => Err(CheckError::Version {
-            config: train.config.clone(),
+            config: train.config.path.clone(),
             wanted,
             installed: installed.to_owned(),
         }),
@@ -102,9 +114,11 @@ fn find_files(
     with: Checking<'_>,
     config: &Config<'_>,
     train: &mut Train,
+    remarks: &mut Vec<String>,
 ) -> Result<(), CheckError> {
     let package = with.package;
-    let config_name = train.config.clone();
+    let mut taken = Vec::new();
+    let config_name = train.config.path.clone();
     for key in LABELS.into_iter().chain(WEIGHTS) {
         let settings = Settings { config, changes: &train.settings };
         let written = settings.texts(key);
@@ -117,7 +131,10 @@ fn find_files(
             let by = || format!("{config_name} ({key})");
             let missing = || CheckError::Missing { name: text.clone(), by: by() };
             let place = train.folder.place(text).map_err(|_| missing())?;
-            let path = find(package, &place, by)?;
+            let path = find(package, &place, by, remarks)?;
+            if place.is_outside() {
+                taken.push((text.clone(), path.clone()));
+            }
             if LABELS.contains(&key) && path.as_str().ends_with(".slp") {
                 check_labels(with, &path, key == LABELS[0], train)?;
             }
@@ -132,6 +149,7 @@ fn find_files(
             train.set(key, value);
         }
     }
+    distinct(&taken, || config_name.to_string())?;
     let settings = Settings { config, changes: &train.settings };
     match settings.texts(LABELS[0]).is_empty() {
         true => Err(CheckError::Config {
@@ -184,14 +202,14 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
     if !own.is_empty() {
         remarks.push(format!(
             "{}: the worker decides the checkpoint folder and the ZMQ ports (not {})",
-            train.config,
+            train.config.path,
             own.join(", ")
         ));
     }
     train.settings.retain(|setting| setting.key != FOLDER && !PORTS.contains(&&*setting.key));
     let cache = Settings { config, changes: &train.settings }.text(CACHE);
     if cache.is_some() {
-        remarks.push(format!("{}: {CACHE} is left out: the worker decides it", train.config));
+        remarks.push(format!("{}: {CACHE} is left out: the worker decides it", train.config.path));
         train.set(CACHE, Value::Bare("null".into()));
     }
     let settings = Settings { config, changes: &train.settings };
@@ -199,11 +217,19 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
     if !is_on {
         remarks.push(format!(
             "{}: {SAVE} is set, because otherwise no model would be saved",
-            train.config
+            train.config.path
         ));
     }
     if !is_on || !config.is_true(SAVE) {
         train.set(SAVE, Value::Bare("true".into()));
+    }
+    let settings = Settings { config, changes: &train.settings };
+    if settings.count(BEST_KEPT) == Some(0) {
+        remarks.push(format!(
+            "{}: {BEST_KEPT} is 1, not 0, because otherwise no model would be saved",
+            train.config.path
+        ));
+        train.set(BEST_KEPT, Value::Bare("1".into()));
     }
 }
 
@@ -211,24 +237,52 @@ fn own_settings(config: &Config<'_>, train: &mut Train, remarks: &mut Vec<String
 pub(crate) fn check_legacy(
     with: Checking<'_>,
     train: &mut TrainLegacy,
+    remarks: &mut Vec<String>,
 ) -> Result<String, CheckError> {
     let package = with.package;
-    let by = || "train-script.sh".to_owned();
-    let place = NamedPath { written: train.config.to_string(), path: train.config.clone() };
-    train.config = find(package, &place, by)?;
-    let labels = find(package, &train.labels, by)?;
-    train.labels.path = labels;
-    let text = config_text(package, &train.config)?;
+    let by = || SCRIPT.to_owned();
+    train.config.path = find(package, &train.config, by, remarks)?;
+    train.labels.path = find(package, &train.labels, by, remarks)?;
+    let text = config_text(package, &train.config.path)?;
     let config = Config::read(&text)
-        .map_err(|why| CheckError::Config { config: train.config.clone(), why })?;
-    outside::check_interpolation(&train.config, &text, &config)?;
-    if let Some(labels) = tracking::labels(package, &train.labels.path)? {
-        let path = &train.labels.path;
-        tracking::check_videos(with, path, &labels, &tracking::used_videos(&labels), |_| false)?;
+        .map_err(|why| CheckError::Config { config: train.config.path.clone(), why })?;
+    outside::check_interpolation(&train.config.path, &text, &config)?;
+    find_legacy_files(with, &config, train, remarks)?;
+    let named =
+        train.files.iter().map(|(_, path)| path).filter(|path| path.as_str().ends_with(".slp"));
+    for path in named.chain([&train.labels.path]) {
+        if let Some(labels) = tracking::labels(package, path)? {
+            let used = tracking::used_videos(&labels);
+            tracking::check_videos(with, path, &labels, &used, |_| false)?;
+        }
     }
     let own = config.texts("outputs.run_name").into_iter().next();
     let name = own.and_then(|name| plain_name(&name));
-    let name = name.unwrap_or_else(|| stem(&train.config).to_owned());
+    let name = name.unwrap_or_else(|| stem(&train.config.path).to_owned());
     train.run_name = Some(name.clone());
     Ok(name)
+}
+
+/// Finds the further files and folders that a config of SLEAP up to 1.4.1 names.
+fn find_legacy_files(
+    with: Checking<'_>,
+    config: &Config<'_>,
+    train: &mut TrainLegacy,
+    remarks: &mut Vec<String>,
+) -> Result<(), CheckError> {
+    let config_name = train.config.path.clone();
+    let mut taken = Vec::new();
+    for key in LEGACY_FILES {
+        for written in config.texts(key).into_iter().filter(|text| !text.is_empty()) {
+            let by = || format!("{config_name} ({key})");
+            let missing = || CheckError::Missing { name: written.clone(), by: by() };
+            let place = Folder::default().place(&written).map_err(|_| missing())?;
+            let path = find(with.package, &place, by, remarks)?;
+            if place.is_outside() {
+                taken.push((written.clone(), path.clone()));
+            }
+            train.files.push((written, path));
+        }
+    }
+    distinct(&taken, || config_name.to_string())
 }

@@ -88,8 +88,8 @@ impl Run {
     /// The name of this run in events: the config's stem, or `inference`.
     pub fn name(&self) -> String {
         match self {
-            Self::Train(run) => stem(&run.config).to_owned(),
-            Self::TrainLegacy(run) => stem(&run.config).to_owned(),
+            Self::Train(run) => stem(&run.config.path).to_owned(),
+            Self::TrainLegacy(run) => stem(&run.config.path).to_owned(),
             Self::Track(_) => "inference".to_owned(),
         }
     }
@@ -99,7 +99,7 @@ impl Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Train {
     /// The YAML config.
-    pub config: RelPath,
+    pub config: NamedPath,
     /// The folder that the config's paths start from.
     pub folder: Folder,
     /// The name of the folder below `models/`: always one plain name.
@@ -119,11 +119,14 @@ pub struct Train {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainLegacy {
     /// The JSON config.
-    pub config: RelPath,
+    pub config: NamedPath,
     /// The labels.
     pub labels: NamedPath,
     /// The name of the folder below `models/`, once it is known.
     pub run_name: Option<String>,
+    /// Further files that the config names, as they are written and in the package, once they have been
+    /// looked for.
+    pub files: Vec<(String, RelPath)>,
 }
 
 /// An inference run.

@@ -24,12 +24,13 @@ pub(crate) struct FoundProgram<'a> {
 
 /// Programs that start other programs, after whose names a trainer may follow. The worker decides
 /// what they would set, such as an environment, a queue or a priority.
-const LAUNCHERS: [&str; 31] = [
+const LAUNCHERS: [&str; 33] = [
     "apptainer",
     "caffeinate",
     "chrt",
     "command",
     "conda",
+    "docker",
     "env",
     "exec",
     "hatch",
@@ -45,6 +46,7 @@ const LAUNCHERS: [&str; 31] = [
     "pipenv",
     "pipx",
     "pixi",
+    "podman",
     "poetry",
     "setsid",
     "singularity",
@@ -101,7 +103,7 @@ fn trainer(words: &[Word]) -> Option<(Program, usize)> {
         ("sleap-nn-track" | "sleap-nn-predict" | "sleap-track" | "sleap-predict", _) => {
             Some((Program::Track, 1))
         }
-        (python, _) if python.starts_with("python") => module(words),
+        (python, _) if python.starts_with("python") || python == "py" => module(words),
         _ => None,
     }
 }

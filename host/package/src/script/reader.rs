@@ -4,7 +4,9 @@ use super::paths::names_top;
 use super::program::{self, Program};
 use super::shell::{ShellCommand, Word, assignment};
 use super::words::Words;
-use super::{Folder, LineFault, Run, Script, ScriptFile, joined, shortened, track, train};
+use super::{
+    Folder, LineFault, Run, Script, ScriptFile, is_foreign, joined, shortened, track, train,
+};
 
 /// Whether the script continues after a command.
 pub(crate) enum Next {
@@ -24,14 +26,17 @@ pub(crate) struct Reader {
 /// Commands that prepare, print or wait, and have no effect on a trainer here.
 const WITHOUT_EFFECT: &[&str] = &[
     ":",
-    ".",
     "cat",
+    "clear",
     "date",
     "deactivate",
+    "declare",
     "df",
+    "disown",
     "echo",
     "export",
     "free",
+    "hash",
     "hostname",
     "ls",
     "mkdir",
@@ -42,12 +47,14 @@ const WITHOUT_EFFECT: &[&str] = &[
     "printenv",
     "printf",
     "pwd",
-    "set",
+    "readonly",
     "shopt",
     "sleep",
-    "source",
+    "sync",
     "trap",
     "true",
+    "type",
+    "typeset",
     "ulimit",
     "umask",
     "uname",
@@ -78,7 +85,9 @@ impl Reader {
             }
             let run = self.run(command, &found)?;
             self.script.runs.push(run);
-            return Ok(Next::Continue);
+            // `exec` puts the trainer in the shell's place, so nothing follows.
+            let is_last = found.before.first().is_some_and(|word| word.text == "exec");
+            return Ok(if is_last { Next::End } else { Next::Continue });
         }
         let name = program::base_name(&words[0].text);
         match name {
@@ -93,6 +102,9 @@ impl Reader {
             _ if words.iter().all(|word| assignment(&word.text).is_some()) => {}
             "sleap-nn" | "sleap" if words.get(1).is_some_and(|word| shows(&word.text)) => {
                 self.ignore(command);
+            }
+            "." | "source" if words.get(1).is_some_and(|word| !prepares(&word.text)) => {
+                return Err(LineFault::Program(joined(words)));
             }
             _ if is_without_effect(name, words) && command.writes_to.is_none() => {
                 self.ignore(command);
@@ -138,8 +150,12 @@ impl Reader {
                 return Ok(());
             }
             None => self.folder.enter(&to.text)?,
-            Some(written) if names_top(written) => Folder::default(),
-            Some(written) if self.folder.is_called(written) => return Ok(()),
+            Some(written) if names_top(written) => {
+                Folder::default().enter(&to.text.replacen(written, ".", 1))?
+            }
+            Some(written) if self.folder.is_called(written) => {
+                self.folder.enter(&to.text.replacen(written, ".", 1))?
+            }
             Some(written) => return Err(LineFault::Opaque(shortened(written))),
         };
         self.earlier.push(std::mem::replace(&mut self.folder, folder));
@@ -154,7 +170,33 @@ impl Reader {
 
 fn is_without_effect(name: &str, words: &[Word]) -> bool {
     let second = words.get(1).map_or("", |word| word.text.as_str());
-    WITHOUT_EFFECT.contains(&name) || ENVIRONMENTS.contains(&name) && PREPARES.contains(&second)
+    let shows_version = words.len() == 2 && matches!(second, "--version" | "-V");
+    match name {
+        "set" => words[1..].iter().all(|word| is_shell_option(&word.text)),
+        "." | "source" => true,
+        // `command -v` finds a program and starts none.
+        "command" => matches!(second, "-v" | "-V"),
+        name if ENVIRONMENTS.contains(&name) => shows_version || PREPARES.contains(&second),
+        name => shows_version || WITHOUT_EFFECT.contains(&name),
+    }
+}
+
+/// Whether a word of `set` only changes how a shell works. Other words become the script's arguments.
+fn is_shell_option(word: &str) -> bool {
+    let is_named =
+        ["pipefail", "errexit", "nounset", "xtrace", "noclobber", "noglob"].contains(&word);
+    is_named || (word.len() > 1 && word != "--" && word.starts_with(['-', '+']))
+}
+
+/// Whether a sourced file only prepares an environment, as its name says. Any other could start a training,
+/// and is not read.
+fn prepares(file: &str) -> bool {
+    let name = program::base_name(file);
+    let of_packages = file.split('/').any(|part| matches!(part, "etc" | "init" | "opt" | "usr"));
+    is_foreign(file) && of_packages
+        || name.starts_with(['.', '$'])
+        || name.starts_with("activate")
+        || ["bashrc", "conda.sh", "mamba.sh", "modules.sh", "profile", "setvars.sh"].contains(&name)
 }
 
 /// Whether `eval` gets only what makes `conda activate` and the like work.

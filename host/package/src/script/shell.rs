@@ -58,6 +58,8 @@ struct Lexer<'a> {
     word: Option<Word>,
     /// Whether the next word names the file to which output is redirected.
     redirected: bool,
+    /// Whether the words belong to a `tee` that gets the command's output.
+    piped: bool,
 }
 
 impl Default for Lexer<'_> {
@@ -70,6 +72,7 @@ impl Default for Lexer<'_> {
             command: ShellCommand::default(),
             word: None,
             redirected: false,
+            piped: false,
         }
     }
 }
@@ -209,14 +212,26 @@ impl<'a> Lexer<'a> {
             // A job has no arguments.
             "$@" | "$*" => return,
             "$" => Some(Word { text: "$".into(), opaque: None }),
-            _ => self.variables.get(name).cloned(),
+            _ => match default(written) {
+                // Nothing else sets the variable: a job gets neither arguments nor this machine's
+                // environment.
+                Some((name, value)) => {
+                    let known = self.variables.get(name).filter(|known| !known.text.is_empty());
+                    let default = || Word { text: value.into(), opaque: None };
+                    Some(known.cloned().unwrap_or_else(default))
+                }
+                None => self.variables.get(name).cloned(),
+            },
         };
         let value =
             known.unwrap_or_else(|| Word { text: written.into(), opaque: Some(written.into()) });
         if quoted || value.opaque.is_some() {
             let word = self.word.get_or_insert_default();
             word.text.push_str(&value.text);
-            word.opaque = word.opaque.take().or(value.opaque);
+            word.opaque = match (word.opaque.take(), value.opaque) {
+                (Some(first), Some(second)) => Some(format!("{first} {second}")),
+                (first, second) => first.or(second),
+            };
             return;
         }
         // Without quotes, the value of a variable is split into words.
@@ -237,22 +252,33 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Ignores `| tee FILE`, because the job's log has the output. Rejects all other pipes.
+    /// `| tee FILE` redirects like `> FILE`, and `|| exit` is what a job does anyway. Rejects all other
+    /// pipes and alternatives.
     fn pipe(&mut self) -> Result<(), LineFault> {
         if self.next_if(|c| c == '|').is_some() {
-            return Err(LineFault::Control("||".into()));
+            if !matches!(self.program_ahead().as_str(), "exit" | "return") {
+                return Err(LineFault::Control("||".into()));
+            }
+            while self.next_if(|c| !"\n;&|".contains(c)).is_some() {}
+            return self.end_command();
         }
         self.next_if(|c| c == '&');
+        if self.program_ahead() != "tee" {
+            return Err(LineFault::Control("|".into()));
+        }
+        self.end_word();
+        self.piped = true;
+        Ok(())
+    }
+
+    /// Takes the name of a program that follows.
+    fn program_ahead(&mut self) -> String {
         while self.next_if(|c| c == ' ' || c == '\t').is_some() {}
         let mut program = String::new();
         while let Some(c) = self.next_if(char::is_alphanumeric) {
             program.push(c);
         }
-        if program != "tee" {
-            return Err(LineFault::Control("|".into()));
-        }
-        while self.next_if(|c| !"\n;&|".contains(c)).is_some() {}
-        Ok(())
+        program
     }
 
     fn input(&mut self) -> Result<(), LineFault> {
@@ -280,7 +306,10 @@ impl<'a> Lexer<'a> {
 
     fn end_word(&mut self) {
         let Some(word) = self.word.take() else { return };
-        if std::mem::take(&mut self.redirected) {
+        if self.piped && word.text.starts_with('-') {
+            return;
+        }
+        if std::mem::take(&mut self.redirected) || self.piped {
             let nowhere = ["/dev/null", "/dev/stdout", "/dev/stderr", "1", "2", "-"];
             if !nowhere.contains(&word.text.as_str()) {
                 self.command.writes_to = Some(word.text);
@@ -295,15 +324,20 @@ impl<'a> Lexer<'a> {
 
     fn end_command(&mut self) -> Result<(), LineFault> {
         self.end_word();
-        self.redirected = false;
+        (self.redirected, self.piped) = (false, false);
         let command = std::mem::take(&mut self.command);
         let Some(first) = command.words.first() else { return Ok(()) };
         if CONTROL.contains(&first.text.as_str()) || first.text == "}" {
             self.line = command.line;
             return Err(LineFault::Control(first.text.clone()));
         }
-        let exported = first.text == "export";
-        let words = &command.words[usize::from(exported)..];
+        if first.text == "unset" {
+            command.words.iter().for_each(|word| _ = self.variables.remove(&word.text));
+        }
+        let declares = ["export", "declare", "readonly", "typeset"].contains(&first.text.as_str());
+        let is_option = |word: &&Word| declares && word.text.starts_with('-');
+        let options = command.words.iter().skip(1).take_while(is_option).count();
+        let words = &command.words[if declares { 1 + options } else { 0 }..];
         if words.iter().all(|word| assignment(&word.text).is_some()) {
             for word in words {
                 if let Some((name, value)) = assignment(&word.text) {
@@ -323,6 +357,15 @@ pub(crate) fn assignment(word: &str) -> Option<(&str, &str)> {
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     (starts && plain).then_some((name, value))
+}
+
+/// The name and the default of `${NAME:-default}` and `${NAME-default}`.
+fn default(written: &str) -> Option<(&str, &str)> {
+    let (name, value) = written.strip_prefix("${")?.strip_suffix('}')?.split_once('-')?;
+    let name = name.strip_suffix(':').unwrap_or(name);
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_plain_value = !value.contains(['$', '`', '"', '\'', '\\']);
+    (!name.is_empty() && name.chars().all(plain) && is_plain_value).then_some((name, value))
 }
 
 /// The length of `$(…)` at the start of `text`.

@@ -15,12 +15,13 @@ fn train(config: &str, run_name: Option<&str>) -> Run {
     let run_name = run_name.map(str::to_owned);
     let (folder, settings, files) = (Folder::default(), Vec::new(), Vec::new());
     let (maps, videos) = (Vec::new(), Vec::new());
-    Run::Train(Train { config: path(config), folder, run_name, settings, files, maps, videos })
+    Run::Train(Train { config: place(config), folder, run_name, settings, files, maps, videos })
 }
 
 fn runs(file: ScriptFile, text: &str) -> Vec<Run> {
     let without_own_settings = |mut run| {
         if let Run::Train(train) = &mut run {
+            train.config = place(train.config.path.as_str());
             train.settings.retain(|setting| {
                 setting.key != "trainer_config.ckpt_dir" && !setting.key.contains(".zmq.")
             });
@@ -55,8 +56,8 @@ fn every_dialect_of_training() {
         assert_eq!(parse(ScriptFile::Train, text).unwrap().remarks, Vec::<String>::new());
     }
     let legacy = |config| {
-        let (config, labels) = (path(config), place("two.pkg.slp"));
-        Run::TrainLegacy(TrainLegacy { config, labels, run_name: None })
+        let (config, labels) = (place(config), place("two.pkg.slp"));
+        Run::TrainLegacy(TrainLegacy { config, labels, run_name: None, files: Vec::new() })
     };
     assert_eq!(
         runs(ScriptFile::Train, script!("1.4.1")),
@@ -129,11 +130,37 @@ fn other_ways_to_write_a_training() {
         ("cd sub\nsleap-nn train -c a.yaml -d $(pwd)/deep", "sub/deep/a.yaml"),
         ("D=\"$(cd \"$(dirname \"$0\")\" && pwd)\"\nsleap-nn train -c a.yaml -d \"$D\"", "a.yaml"),
         ("sleap-nn train\u{A0}a.yaml", "a.yaml"),
+        ("cd \"$(dirname \"$0\")/sub\"\nsleap-nn train a.yaml", "sub/a.yaml"),
+        ("cd $SLURM_SUBMIT_DIR/sub && sleap-nn train a.yaml", "sub/a.yaml"),
+        ("cd sub; cd $PWD/deep; sleap-nn train a.yaml", "sub/deep/a.yaml"),
+        ("cd a; D=\"$(dirname \"$0\")\"; cd $D; sleap-nn train b.yaml", "b.yaml"),
+        ("sleap-nn train a.yaml 2>&1 | tee -a \"a log.txt\" 2>&1", "a.yaml"),
+        ("sleap-nn train a.yaml |& tee log.txt; echo ended", "a.yaml"),
+        ("sleap-nn train a.yaml || exit 1", "a.yaml"),
+        ("sleap-nn train a.yaml ||\texit $?\nexit", "a.yaml"),
+        ("CONFIG=${1:-a.yaml}\nsleap-nn train -c ${CONFIG}", "a.yaml"),
+        ("A=a.yaml; sleap-nn train \"${A:-b.yaml}\"", "a.yaml"),
+        ("declare -r A=a.yaml\nreadonly B=.\nsleap-nn train -c $A -d $B", "a.yaml"),
+        ("set -euo pipefail; set +x; set -o pipefail\nsleap-nn train a.yaml", "a.yaml"),
+        ("exec sleap-nn train a.yaml\nsleap-nn train b.yaml", "a.yaml"),
+        (
+            ". /etc/profile; source /opt/conda/etc/profile.d/conda.sh; sleap-nn train a.yaml",
+            "a.yaml",
+        ),
+        ("source .venv/Scripts/activate\nsource activate sleap\nsleap-nn train a.yaml", "a.yaml"),
+        ("command -v sleap-nn && python --version; sleap-nn train a.yaml", "a.yaml"),
+        ("py -3.11 -m sleap_nn.cli train a.yaml", "a.yaml"),
+        ("docker run --gpus all -v \"$PWD\":/w -w /w x/y:1 sleap-nn train a.yaml", "a.yaml"),
+        ("poetry run sleap-nn train a.yaml", "a.yaml"),
+        ("pixi run -e gpu sleap-nn train a.yaml", "a.yaml"),
+        ("micromamba run -n sleap-nn sleap-nn train a.yaml", "a.yaml"),
+        ("singularity exec --nv -B /data:/data s.sif sleap-nn train a.yaml", "a.yaml"),
+        ("uv tool run --from sleap-nn sleap-nn train a.yaml", "a.yaml"),
     ];
     for (text, config) in cases {
         let runs = runs(ScriptFile::Train, text);
         let [Run::Train(run)] = &runs[..] else { panic!("{text}: {runs:?}") };
-        assert_eq!(run.config, path(config), "{text}");
+        assert_eq!(run.config.path, path(config), "{text}");
     }
 }
 
@@ -157,12 +184,21 @@ fn ignored_commands_are_reported() {
             "train-script.sh, line 2: the output goes to the job's log, not to log.txt",
         ]
     );
+    let text = "sleap-nn train a.yaml 2>&1 | tee log.txt";
+    let remarks = parse(ScriptFile::Train, text).unwrap().remarks;
+    assert_eq!(
+        remarks,
+        ["train-script.sh, line 1: the output goes to the job's log, not to log.txt"]
+    );
+    let text = "sleap-nn track -i a.slp -m m -o /data/out/p.slp";
+    let remarks = parse(ScriptFile::Track, text).unwrap().remarks;
+    assert_eq!(remarks, ["track-script.sh, line 1: p.slp is used, not /data/out/p.slp"]);
 }
 
 #[test]
 fn every_setting_is_kept() {
     let text = "sleap-nn train a.yaml trainer_config.max_epochs=3 \
-        'data_config.train_labels_path=[\"x y.slp\",z.slp]' trainer_config.use_wandb=true \
+        'data_config.train_labels_path=[\"x, y.slp\",z.slp]' trainer_config.use_wandb=true \
         trainer_config.max_epochs=5 +a.b='{c: 1}' ++a.c='x=y' ~a.d a.e=\"it is\"";
     let script = parse(ScriptFile::Train, text).unwrap();
     let Run::Train(run) = &script.runs[0] else { panic!() };
@@ -172,7 +208,7 @@ fn every_setting_is_kept() {
     assert_eq!(
         kept,
         [
-            ("data_config.train_labels_path", bare("[\"x y.slp\",z.slp]")),
+            ("data_config.train_labels_path", bare("[\"x, y.slp\",z.slp]")),
             ("trainer_config.use_wandb", bare("true")),
             ("trainer_config.max_epochs", bare("5")),
             ("a.b", bare("{c: 1}")),
@@ -181,7 +217,7 @@ fn every_setting_is_kept() {
             ("a.e", Value::Text("it is".into())),
         ]
     );
-    assert_eq!(run.settings[0].value.texts(), ["x y.slp", "z.slp"]);
+    assert_eq!(run.settings[0].value.texts(), ["x, y.slp", "z.slp"]);
     assert_eq!(script.remarks, Vec::<String>::new());
 }
 
@@ -292,6 +328,28 @@ fn refusals_name_the_line_and_the_reason() {
         (Train, "conda run -n x python a.py; sleap-nn train a.yaml", "`conda run -n x"),
         (Train, "bash -c 'sleap-nn train a.yaml'", "`bash -c sleap-nn train a.yaml` is refused"),
         (Train, "timeout 10h sleap-nn train a.yaml", "`timeout` is refused"),
+        (Train, "cd \"$(dirname \"$0\")/..\"; sleap-nn train a.yaml", "the file path \"..\""),
+        (Train, "cd $(dirname conf/a.yaml)\nsleap-nn train a.yaml", "`$(dirname conf/a.yaml)`"),
+        (Train, "cd $PWD/$X\nsleap-nn train a.yaml", "`$PWD $X` is refused"),
+        (Train, "echo 'a: 1' | tee a.yaml\nsleap-nn train a.yaml", "`echo a: 1` is refused"),
+        (Train, "sleap-nn train a.yaml | tee log | grep loss", "`|` is refused"),
+        (Train, "sleap-nn train a.yaml || true", "`||` is refused"),
+        (Train, "set -- a.slp\nsleap-nn train a.yaml \"$@\"", "`set -- a.slp` is refused"),
+        (Train, "set trainer_config.seed=3; sleap-nn train a.yaml $@", "`set trainer_config"),
+        (Train, "source ./more.sh\nsleap-nn train a.yaml", "`source ./more.sh` is refused"),
+        (Train, ". common.sh && sleap-nn train a.yaml", "`. common.sh` is refused"),
+        (Train, "A=a.yaml; unset A; sleap-nn train $A", "`$A` is refused"),
+        (Train, "sleap-nn train ${A%.json}.yaml", "`${A%.json}` is refused"),
+        (Train, "sleap-nn train ${A:-$B}", "`${A:-$B}` is refused"),
+        (Train, "train() { sleap-nn train a.yaml; }; train", "`(` is refused"),
+        (Train, "while read c; do sleap-nn train $c; done < list", "`while` is refused"),
+        (Train, "[ -f a.yaml ] && sleap-nn train a.yaml", "`[ -f a.yaml ]` is refused"),
+        (Train, "false && sleap-nn train a.yaml", "`false` is refused"),
+        (Train, "sleap-nn train <(echo x)", "`<(` is refused"),
+        (Train, "sleap-nn train {a,b}.yaml c.yaml", "the word \"c.yaml\""),
+        (Train, "sbatch job.sh; sleap-nn train a.yaml", "`sbatch job.sh` is refused"),
+        (Train, "cp b.yaml a.yaml; sleap-nn train a.yaml", "`cp b.yaml a.yaml` is refused"),
+        (Train, "sed -i s/1/2/ a.yaml\nsleap-nn train a.yaml", "`sed -i s/1/2/ a.yaml` is refused"),
         (Track, "sleap-nn track -m m -o o.slp", "it names no data"),
         (Track, "sleap-nn track -i a.slp", "it names no model"),
         (Track, "sleap-nn track -i a.slp -m", "it names no value"),
@@ -381,9 +439,9 @@ proptest! {
                 let paths: Vec<RelPath> = match run {
                     Run::Train(run) => {
                         prop_assert!(!run.folder_name().contains('/'));
-                        vec![run.config.clone()]
+                        vec![run.config.path.clone()]
                     }
-                    Run::TrainLegacy(run) => vec![run.config.clone(), run.labels.path.clone()],
+                    Run::TrainLegacy(run) => vec![run.config.path.clone(), run.labels.path.clone()],
                     Run::Track(run) => vec![run.data.path.clone(), run.output.clone()],
                 };
                 for path in paths {

@@ -41,7 +41,7 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
             "--verbosity" => {}
             "--data_path" => data = Some(words.place(&value)?),
             "--model_paths" => models.push(Model::Named(words.place(&value)?)),
-            "--output_path" => output = Some(words.place(&value)?.path),
+            "--output_path" => output = Some(words.own_place(&value)?),
             _ => options.push(TrackOption { name, value: Some(option_value(words, kind, value)?) }),
         }
     }

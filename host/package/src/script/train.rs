@@ -1,7 +1,7 @@
 //! The arguments of a training command, in every dialect.
 
 use super::words::Words;
-use super::{ConfigOverride, LineFault, Run, Train, TrainLegacy, Value};
+use super::{ConfigOverride, LineFault, NamedPath, Run, Train, TrainLegacy, Value, is_foreign};
 use sleap_rtc_protocol::path::RelPath;
 
 /// The setting with the name of the model.
@@ -28,7 +28,8 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
             "--prefix-map" | "--video-path-map" => {
                 let old = inline.map_or_else(|| words.needed("path"), Ok)?;
                 let new = words.needed("path")?;
-                maps.push((option, old, words.place(&new)?.path));
+                let new = words.own_place(&new)?;
+                maps.push((option, old, new));
             }
             // Word processors turn hyphens into dashes.
             option if option.starts_with(['-', '–', '—']) => {
@@ -62,7 +63,11 @@ fn is_setting(word: &str) -> bool {
     !word.starts_with('-') && word.contains('=')
 }
 
-fn config_path(words: &Words<'_>, folder: Option<&str>, name: &str) -> Result<RelPath, LineFault> {
+fn config_path(
+    words: &Words<'_>,
+    folder: Option<&str>,
+    name: &str,
+) -> Result<NamedPath, LineFault> {
     let name = match name.rsplit_once('.') {
         Some((_, "yaml" | "yml")) => name.to_owned(),
         Some((_, "json")) => return Err(LineFault::Config(name.to_owned())),
@@ -70,8 +75,10 @@ fn config_path(words: &Words<'_>, folder: Option<&str>, name: &str) -> Result<Re
     };
     let folder = folder.unwrap_or_default();
     match folder.is_empty() {
-        true => Ok(words.place(&name)?.path),
-        false => Ok(words.place(&format!("{}/{name}", folder.trim_end_matches('/')))?.path),
+        true => words.place(&name),
+        // An absolute path stays as it is.
+        false if is_foreign(&name) => words.place(&name),
+        false => words.place(&format!("{}/{name}", folder.trim_end_matches(['/', '\\']))),
     }
 }
 
@@ -121,7 +128,7 @@ impl Train {
     /// The name of the folder below `models/` for this run: the run's name, or the stem of the
     /// config file.
     pub fn folder_name(&self) -> &str {
-        self.run_name.as_deref().unwrap_or_else(|| super::stem(&self.config))
+        self.run_name.as_deref().unwrap_or_else(|| super::stem(&self.config.path))
     }
 
     /// Sets `key` to `value`.
@@ -187,13 +194,26 @@ impl Value {
             Self::Text(text) => vec![text.clone()],
             Self::Bare(list) if list.starts_with('[') => {
                 let inner = list.trim_start_matches('[').trim_end_matches(']');
-                let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty());
+                let items = items(inner).map(str::trim).filter(|item| !item.is_empty());
                 items.map(|item| unquote(item).to_owned()).collect()
             }
             Self::Bare(word) if word.parse::<f64>().is_ok() => vec![word.clone()],
             Self::Bare(_) | Self::Removed => Vec::new(),
         }
     }
+}
+
+/// The items of a list, between the commas outside of quotes.
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    let mut quote = None;
+    list.split(move |c| {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            _ => {}
+        }
+        quote.is_none() && c == ','
+    })
 }
 
 /// Whether it is a number or a YAML keyword, which keep their type only without quotes.
@@ -239,7 +259,7 @@ pub(crate) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let mut places = places.into_iter();
     let config = places.next().ok_or(LineFault::Missing("config"))?;
     if config.ends_with(".yaml") || config.ends_with(".yml") {
-        let (config, folder) = (words.place(&config)?.path, words.folder.clone());
+        let (config, folder) = (words.place(&config)?, words.folder.clone());
         let (settings, files, maps) = (Vec::new(), Vec::new(), Vec::new());
         return Ok(Run::Train(Train {
             config,
@@ -252,10 +272,13 @@ pub(crate) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
         }));
     }
     let labels = words.place(&places.next().ok_or(LineFault::Missing("labels"))?)?;
-    let config = words.place(&config)?.path;
+    let config = words.place(&config)?;
     match places.next() {
         Some(word) => Err(LineFault::Word(word)),
-        None => Ok(Run::TrainLegacy(TrainLegacy { config, labels, run_name: None })),
+        None => {
+            let files = Vec::new();
+            Ok(Run::TrainLegacy(TrainLegacy { config, labels, run_name: None, files }))
+        }
     }
 }
 

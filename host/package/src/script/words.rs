@@ -2,6 +2,7 @@
 
 use super::shell::Word;
 use super::{Folder, LineFault, NamedPath, shortened};
+use sleap_rtc_protocol::path::RelPath;
 
 /// The arguments of a trainer, one after the other.
 pub(crate) struct Words<'a> {
@@ -45,6 +46,15 @@ impl<'a> Words<'a> {
             return Err(LineFault::Unsafe(shortened(text)));
         }
         Ok(self.folder.place(text)?)
+    }
+
+    /// The path in the package that stands for `text`, where the job itself decides what lies outside.
+    pub(crate) fn own_place(&mut self, text: &str) -> Result<RelPath, LineFault> {
+        let place = self.place(text)?;
+        if place.is_outside() {
+            self.remark(format!("{} is used, not {}", place.path, shortened(text)));
+        }
+        Ok(place.path)
     }
 
     pub(crate) fn remark(&mut self, what: String) {

@@ -65,7 +65,7 @@ fn script_decoder() {
             let Ok(script) = parse(file, &text) else { continue };
             for run in script.runs {
                 if let Run::Train(train) = run {
-                    let config = train.config.to_string();
+                    let config = train.config.path.to_string();
                     prop_assert!(!config.split('/').any(|part| part.is_empty() || part == ".."));
                     for setting in &train.settings {
                         let texts = setting.value.texts();

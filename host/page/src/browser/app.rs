@@ -1,20 +1,25 @@
 //! The page: takes messages, changes what it knows, and shows it.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `given` | what the user gives |
+//! | `jobs` | the jobs of the room |
+
+mod given;
+mod jobs;
 
 use super::clock::now_ms;
 use super::dom::Mounted;
-use super::engine::{Engine, Opened, Session};
-use super::job::{Choice, Command, Draft, JobNews, JobTask, Phase, Surroundings};
+use super::engine::Engine;
+use super::job::Surroundings;
 use super::key::Key;
-use super::message::{Msg, Screen, Wish, receive, send};
-use super::model::{Given, GivenState, Here, JobState, Link, Model};
+use super::message::{Msg, Screen, receive, send};
+use super::model::{GivenState, Here, Link, Model};
 use super::pairing::{self, Paired};
 use super::room::{Room, RoomNews};
-use super::save::save;
 use super::store::{self, KnownJob, KnownRoom};
-use super::{files, random, view};
+use super::{database, random, view};
 use crate::words;
-use futures_channel::mpsc::unbounded;
-use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_trust::device::DeviceKey;
 use sleap_rtc_trust::pairing::Code;
 use std::cell::RefCell;
@@ -22,10 +27,7 @@ use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{Document, File, Window};
-
-/// The most jobs that are followed at once after a reload.
-const MAX_FOLLOWED: usize = 8;
+use web_sys::{Document, Window};
 
 struct App {
     window: Window,
@@ -58,6 +60,22 @@ pub fn start(engine: &str) -> Result<(), JsValue> {
     });
     app.borrow_mut().open();
     App::draw_soon(&app);
+    watch_address(&app.borrow().window)?;
+    let known: Vec<_> = store::jobs().iter().filter_map(KnownJob::job_ref).collect();
+    spawn_local(async move {
+        let known: Vec<_> = known.into_iter().map(|job| job.job).collect();
+        database::keep_only(&known).await;
+    });
+    Ok(())
+}
+
+/// A link that is opened in a page that is open already changes only its address.
+fn watch_address(window: &Window) -> Result<(), JsValue> {
+    let changed = Closure::<dyn FnMut()>::new(|| send(Msg::Linked));
+    let function = changed.as_ref().unchecked_ref();
+    window.add_event_listener_with_callback("hashchange", function)?;
+    // It lives as long as the page does.
+    changed.forget();
     Ok(())
 }
 
@@ -94,17 +112,26 @@ impl App {
 
     /// Opens what the link is for, or the last room.
     fn open(&mut self) {
-        let location = self.window.location();
-        let fragment = location.hash().unwrap_or_default();
-        if let Some(text) = fragment.strip_prefix('#').filter(|text| !text.is_empty()) {
-            // The secret does not stay in the address, from where it would be copied.
-            if let (Ok(history), Ok(path)) = (self.window.history(), location.pathname()) {
-                let _ = history.replace_state_with_url(&JsValue::NULL, "", Some(&path));
-            }
-            self.use_key(text);
-        } else if let Some(room) = self.model.rooms.first().cloned() {
+        if !self.open_link()
+            && let Some(room) = self.model.rooms.first().cloned()
+        {
             self.enter(room);
         }
+    }
+
+    /// Opens what the address is for. Returns whether it was for something.
+    fn open_link(&mut self) -> bool {
+        let location = self.window.location();
+        let fragment = location.hash().unwrap_or_default();
+        let Some(text) = fragment.strip_prefix('#').filter(|text| !text.is_empty()) else {
+            return false;
+        };
+        // The secret does not stay in the address, from where it would be copied.
+        if let (Ok(history), Ok(path)) = (self.window.history(), location.pathname()) {
+            let _ = history.replace_state_with_url(&JsValue::NULL, "", Some(&path));
+        }
+        self.use_key(text);
+        true
     }
 
     fn use_key(&mut self, text: &str) {
@@ -119,6 +146,7 @@ impl App {
                     name: id.to_string(),
                     worker,
                     since_ms: now_ms(),
+                    is_prediction: false,
                     is_sent: true,
                     ended: None,
                 });
@@ -181,6 +209,9 @@ impl App {
     fn update(&mut self, message: Msg) {
         match message {
             Msg::Pasted(text) => self.use_key(&text),
+            Msg::Linked => {
+                self.open_link();
+            }
             Msg::Paired(paired) => self.paired(*paired),
             Msg::Verified => self.model.paired = None,
             Msg::Enter(room) => self.enter(store::add_room(room.credential)),
@@ -199,7 +230,8 @@ impl App {
                 }
                 self.model.screen = screen;
             }
-            Msg::Given(file) => self.read(file),
+            Msg::Given(given) => self.given(given),
+            Msg::Form(step) => self.form(step),
             Msg::Opened(opened) => {
                 if let Some(given) = &mut self.model.given {
                     given.state = match opened {
@@ -216,6 +248,7 @@ impl App {
             Msg::Scale(scale) => self.model.scale = scale,
             Msg::Point(pointed) => self.model.pointed = pointed,
             Msg::Search(search) => self.model.search = search,
+            Msg::ShowAllLines(all) => self.model.shows_all_lines = all,
         }
     }
 
@@ -239,135 +272,4 @@ impl App {
             }
         }
     }
-
-    /// Goes on with the jobs that this browser knows of in this room.
-    fn come_back(&mut self) {
-        let Some(around) = self.around() else { return };
-        for known in store::jobs() {
-            let Some(job) = known.job_ref() else { continue };
-            if job.room.room_id != around.room.credential().room_id {
-                continue;
-            }
-            let (commands, asked) = unbounded();
-            let is_over = known.ended.is_some();
-            let state = JobState::new(job.job.clone(), known, commands);
-            self.model.jobs.push(JobState { asleep: Some(asked), ..state });
-            let is_shown = self.model.screen == Screen::Job(job.job.clone());
-            // Those that are over are looked at when the user does.
-            if is_shown || (!is_over && self.model.jobs.len() <= MAX_FOLLOWED) {
-                self.wake(&job.job);
-            }
-        }
-    }
-
-    /// Follows a job that nobody follows yet.
-    fn wake(&mut self, id: &JobId) {
-        let Some(around) = self.around() else { return };
-        let Some(state) = self.model.job_mut(id) else { return };
-        let (Some(job), Some(asked)) = (state.known.job_ref(), state.asleep.take()) else { return };
-        let (id, is_sent) = (id.clone(), state.known.is_sent);
-        let of = id.clone();
-        let tell = move |news| send(Msg::Job(of.clone(), news));
-        let task = JobTask::known(around, job, asked, tell);
-        spawn_local(async move {
-            let package = if is_sent { None } else { files::find(&id).await };
-            task.attach(package).await;
-        });
-    }
-
-    fn read(&mut self, file: File) {
-        let session = self.engine.session();
-        self.model.given = Some(Given { file: file.clone(), state: GivenState::Reading });
-        self.model.screen = Screen::Train;
-        spawn_local(async move { send(Msg::Opened(opened(session, file).await)) });
-    }
-
-    fn submit(&mut self) {
-        let Some(around) = self.around() else { return };
-        let Some(Given { file, state: GivenState::Ready(package, opened) }) =
-            self.model.given.take()
-        else {
-            return;
-        };
-        let (commands, asked) = unbounded();
-        let task = JobTask::new(around, asked, |id| {
-            let id = id.clone();
-            move |news| send(Msg::Job(id.clone(), news))
-        });
-        let Ok(task) = task else { return };
-        let known = KnownJob {
-            job: String::new(),
-            name: opened.name.clone(),
-            worker: String::new(),
-            since_ms: now_ms(),
-            is_sent: false,
-            ended: None,
-        };
-        let id = task.id().clone();
-        let state = JobState::new(id.clone(), known, commands);
-        let state = JobState { package: Some(file), phase: Phase::Reading, ..state };
-        self.model.jobs.insert(0, state);
-        self.model.screen = Screen::Job(id);
-        let choice = std::mem::replace(&mut self.model.choice, Choice::Automatic);
-        spawn_local(task.submit(Draft { package, opened: *opened, choice }));
-    }
-
-    fn job_news(&mut self, id: &JobId, news: JobNews) {
-        let Some(job) = self.model.job_mut(id) else { return };
-        if let JobNews::Zip(zip) = &news {
-            save(&self.document, zip.unchecked_ref(), &format!("{}-results.zip", job.known.name));
-        }
-        if job.take(news, now_ms()) {
-            store::put_job(&job.known);
-            let id = id.clone();
-            match job.package.take() {
-                Some(package) if !job.known.is_sent => {
-                    job.package = Some(package.clone());
-                    spawn_local(async move { files::keep(&id, &package).await });
-                }
-                _ => spawn_local(async move { files::forget(&id).await }),
-            }
-        }
-    }
-
-    fn grant(&mut self, id: &JobId, wish: Wish) {
-        let document = self.document.clone();
-        let Some(job) = self.model.job_mut(id) else { return };
-        let command = match wish {
-            Wish::Retry => Command::Retry,
-            Wish::Wait => Command::Wait,
-            Wish::Stop => Command::Stop,
-            Wish::Cancel => Command::Cancel,
-            Wish::Fetch => Command::Fetch,
-            Wish::SaveZip => Command::Zip,
-            Wish::ConfirmCancel(asks) => {
-                job.asks_cancel = asks;
-                return;
-            }
-            Wish::SaveFile(place) => {
-                if let Some((file, blob)) =
-                    job.results.iter().flat_map(|r| r.files.get(place)).next()
-                {
-                    save(&document, blob, file.path.rsplit('/').next().unwrap_or_default());
-                }
-                return;
-            }
-            Wish::Forget => {
-                store::forget_job(id);
-                let forgotten = id.clone();
-                spawn_local(async move { files::forget(&forgotten).await });
-                self.model.jobs.retain(|job| job.id != *id);
-                self.model.screen = Screen::Workers;
-                return;
-            }
-        };
-        job.asks_cancel = false;
-        // Its task lives as long as it is in the list.
-        let _ = job.commands.unbounded_send(command);
-    }
-}
-
-async fn opened(mut session: Session, file: File) -> Result<(Session, Box<Opened>), String> {
-    let opened = session.open(&file).await.map_err(|error| error.to_string())?;
-    Ok((session, opened))
 }

@@ -3,6 +3,7 @@
 use super::clock::within;
 use super::room::Room;
 use super::rtc::Connection;
+use super::store;
 use super::talk::{Believed, Talk, TalkError};
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
@@ -14,7 +15,7 @@ use sleap_rtc_protocol::signaling::{
     WORKER_BUSY,
 };
 use sleap_rtc_trust::device::{DeviceId, DeviceKey};
-use sleap_rtc_trust::handshake::{Binding, Identity, Scene, Transport};
+use sleap_rtc_trust::handshake::{Binding, ConnectionKind, Identity, Scene};
 use sleap_rtc_trust::job_key::{JobKey, JobOffer};
 use std::time::Duration;
 use wasm_bindgen::JsValue;
@@ -86,13 +87,16 @@ pub async fn connect(
         let several =
             || TalkError::Untrusted("names several certificates for one connection".into());
         let (client_end, worker_end) = ends.ok_or_else(several)?;
-        let transport = Transport::Webrtc;
+        let transport = ConnectionKind::Webrtc;
         let binding = Binding { transport, client: client_end, worker: worker_end };
         let scene = Scene::new(&room.credential().room_id, attempt, &client, worker, binding);
         let known = room.known();
+        let (room, authority) = (known.id(), peer.authority());
         let own = Identity::new(own.clone(), peer.clone(), known.certificate.clone());
+        let own = own.knowing(store::removals(room, &authority));
         let believed = Believed { wanted: device, paired: &known.workers };
-        talk.prove(own, scene, believed).await?;
+        let news = talk.prove(own, scene, believed).await?;
+        store::add_removals(room, &authority, &news);
     }
     Ok(talk)
 }

@@ -3,12 +3,13 @@
 use super::engine::{Opened, Session};
 use super::job::{Choice, JobNews};
 use super::pairing::Paired;
+use super::parcel::Item;
+use super::prediction::FormStep;
 use super::room::RoomNews;
 use super::store::KnownRoom;
 use sleap_rtc_protocol::chart::Scale;
 use sleap_rtc_protocol::ids::{JobId, RoomId};
 use std::cell::RefCell;
-use web_sys::File;
 
 /// What the page shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,8 +17,10 @@ pub enum Screen {
     /// The room's workers.
     #[default]
     Workers,
-    /// A new job.
+    /// A training.
     Train,
+    /// A prediction.
+    Track,
     /// A job.
     Job(JobId),
 }
@@ -26,6 +29,8 @@ pub enum Screen {
 pub enum Msg {
     /// The user has pasted a link, a string, or room and token.
     Pasted(String),
+    /// The address has changed.
+    Linked,
     /// This browser has paired, or has not. The text says why.
     Paired(Box<Result<Paired, String>>),
     /// The user has read the words.
@@ -40,9 +45,11 @@ pub enum Msg {
     Room(RoomNews),
     /// Show something else.
     Show(Screen),
-    /// The user has given a file.
-    Given(File),
-    /// The file was read.
+    /// The user has given a package. The text says why it was not.
+    Given(Result<Vec<Item>, String>),
+    /// The user puts a prediction together.
+    Form(FormStep),
+    /// What was given was read.
     Opened(Result<(Session, Box<Opened>), String>),
     /// The user chooses a worker.
     Choose(Choice),
@@ -60,6 +67,8 @@ pub enum Msg {
     Point(Option<(usize, u64)>),
     /// Only lines of the log with this text.
     Search(String),
+    /// All lines of the log that are kept, or the last ones.
+    ShowAllLines(bool),
 }
 
 /// What a user may ask of a job.
@@ -79,6 +88,8 @@ pub enum Wish {
     Fetch,
     /// Save the result as a zip.
     SaveZip,
+    /// Save the result into a folder.
+    SaveFolder,
     /// Save this file of the result.
     SaveFile(usize),
     /// Forget it.

@@ -10,7 +10,9 @@
 //! | `key` | what opens a room |
 //! | `pairing` | joins a room by a code |
 //! | `store` | what the browser remembers |
-//! | `files` | packages on their way |
+//! | `parcel`, `dropped` | files that the user gives |
+//! | `prediction` | a prediction that is put together |
+//! | `database` | what the browser keeps on its disk |
 //! | `room`, `socket`, `http` | the signaling server |
 //! | `connect`, `rtc`, `talk` | conversations with workers |
 //! | `job` | one job, from package to result |
@@ -21,15 +23,18 @@
 mod app;
 mod clock;
 mod connect;
+mod database;
 mod dom;
+mod dropped;
 mod engine;
-mod files;
 mod http;
 mod job;
 mod key;
 mod message;
 mod model;
 mod pairing;
+mod parcel;
+mod prediction;
 mod random;
 mod room;
 mod rtc;

@@ -3,6 +3,8 @@
 use super::engine::{Opened, Session};
 use super::job::{Choice, Command, JobNews, Phase, Results};
 use super::message::Screen;
+use super::parcel::{Parcel, Recipe};
+use super::prediction::PredictionForm;
 use super::room::Room;
 use super::store::{KnownJob, KnownRoom};
 use crate::words;
@@ -12,9 +14,8 @@ use sleap_rtc_protocol::chart::Scale;
 use sleap_rtc_protocol::course::Course;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobEvent;
-use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::meter::{Direction, Meter, Progress};
-use web_sys::File;
+use sleap_rtc_protocol::queue_report::QueueStatus;
 use web_time::Instant;
 
 /// The state of the page.
@@ -34,6 +35,8 @@ pub struct Model {
     pub screen: Screen,
     /// The package that was given.
     pub given: Option<Given>,
+    /// The prediction that the user puts together.
+    pub form: PredictionForm,
     /// Who is to get it.
     pub choice: Choice,
     /// The jobs of the room, the newest first.
@@ -44,6 +47,8 @@ pub struct Model {
     pub pointed: Option<(usize, u64)>,
     /// What lines of the log must have in them.
     pub search: String,
+    /// Whether all lines of the log are shown, and not only the last ones.
+    pub shows_all_lines: bool,
 }
 
 /// A room that the page is in.
@@ -69,8 +74,8 @@ pub enum Link {
 
 /// A package that was given.
 pub struct Given {
-    /// The file.
-    pub file: File,
+    /// It.
+    pub parcel: Parcel,
     /// What is known of it.
     pub state: GivenState,
 }
@@ -92,11 +97,11 @@ pub struct JobState {
     /// What the browser remembers of it. Its string is empty until a worker has it.
     pub known: KnownJob,
     /// Its package, as long as it is on its way.
-    pub package: Option<File>,
+    pub package: Option<Parcel>,
     /// Its phase.
     pub phase: Phase,
     /// Where it stands in line, while it waits.
-    pub waiting: Option<Box<WaitingNews>>,
+    pub waiting: Option<Box<QueueStatus>>,
     /// What its events say.
     pub course: Course,
     /// Bytes of its package that have been read, and its size.
@@ -115,6 +120,15 @@ pub struct JobState {
     pub commands: UnboundedSender<Command>,
     /// Its result, once it is here.
     pub results: Option<Results>,
+    /// The folder into which its result was saved.
+    pub saved: Option<String>,
+}
+
+impl Given {
+    /// Whether it is for a prediction.
+    pub fn is_prediction(&self) -> bool {
+        matches!(self.parcel.recipe, Recipe::Prediction { .. })
+    }
 }
 
 impl Model {
@@ -130,6 +144,12 @@ impl Model {
 }
 
 impl JobState {
+    /// Asks its task for something.
+    pub fn ask(&self, command: Command) {
+        // The task lives as long as the job is in the list.
+        let _ = self.commands.unbounded_send(command);
+    }
+
     /// A job of which nothing is known yet.
     pub fn new(id: JobId, known: KnownJob, commands: UnboundedSender<Command>) -> Self {
         Self {
@@ -147,6 +167,7 @@ impl JobState {
             asleep: None,
             commands,
             results: None,
+            saved: None,
         }
     }
 
@@ -184,6 +205,7 @@ impl JobState {
             }
             JobNews::Fetched(results) => self.results = Some(results),
             JobNews::Zip(_) => {}
+            JobNews::Saved(folder) => self.saved = Some(folder),
             JobNews::Trouble(text) => self.trouble = Some(text),
         }
         false

@@ -1,5 +1,5 @@
-//! What this browser remembers: its key, its rooms and its jobs. Each is a text in the browser's local
-//! storage, which only pages of this server can read.
+//! What this browser remembers: its key, its rooms with their removed devices, and its jobs. Each is a
+//! text in the browser's local storage, which only pages of this server can read.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sleap_rtc_protocol::ids::{JobId, RoomId, RoomName};
@@ -7,12 +7,15 @@ use sleap_rtc_trust::certificate::Certificate;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::{DeviceId, DeviceKey};
 use sleap_rtc_trust::pairing::Grant;
+use sleap_rtc_trust::removal::{RemovalNote, Removals};
 use sleap_rtc_trust::session::{JobString, RoomString};
+use std::collections::BTreeMap;
 use web_sys::Storage;
 
 const KEY: &str = "sleap-rtc key";
 const ROOMS: &str = "sleap-rtc rooms";
 const JOBS: &str = "sleap-rtc jobs";
+const REMOVALS: &str = "sleap-rtc removals";
 /// The most jobs that are remembered. The oldest are forgotten first.
 const MAX_JOBS: usize = 100;
 
@@ -79,6 +82,9 @@ pub struct KnownJob {
     pub worker: String,
     /// When it was submitted, in milliseconds since 1970.
     pub since_ms: u64,
+    /// Whether it predicts, and makes no models.
+    #[serde(default)]
+    pub is_prediction: bool,
     /// Whether the worker has the whole package.
     #[serde(default = "yes")]
     pub is_sent: bool,
@@ -152,8 +158,31 @@ fn put_first(room: KnownRoom) -> KnownRoom {
     room
 }
 
+/// The removed devices of a room, as far as its `authority` has signed them.
+pub fn removals(room: &RoomId, authority: &DeviceId) -> Removals {
+    Removals::of(authority, all_removals().get(room.as_str()).map_or(&[], Vec::as_slice))
+}
+
+/// Keeps what a worker has told of removed devices, to tell it to others.
+pub fn add_removals(room: &RoomId, authority: &DeviceId, news: &[RemovalNote]) {
+    let mut known = removals(room, authority);
+    if !known.take(authority, news).is_empty() {
+        let mut all = all_removals();
+        all.insert(room.to_string(), known.notes());
+        write(REMOVALS, &all);
+    }
+}
+
+fn all_removals() -> BTreeMap<String, Vec<RemovalNote>> {
+    read(REMOVALS).unwrap_or_default()
+}
+
 /// Forgets a room.
 pub fn forget_room(room: &RoomId) {
+    let mut removals = all_removals();
+    if removals.remove(room.as_str()).is_some() {
+        write(REMOVALS, &removals);
+    }
     let mut rooms = rooms();
     rooms.retain(|known| known.id() != room);
     write(ROOMS, &rooms);

@@ -10,8 +10,10 @@ use sleap_rtc_protocol::job::RefusalCode;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
 use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::handshake::{
-    ClientHandshake, ClientMessage, Identity, Proven, Scene, Standing, Transcript, WorkerMessage,
+    Certification, ClientHandshake, ClientMessage, Identity, Proven, Scene, Transcript,
+    WorkerMessage,
 };
+use sleap_rtc_trust::removal::RemovalNote;
 use std::pin::pin;
 use wasm_bindgen::JsValue;
 use web_time::{Duration, Instant};
@@ -80,7 +82,7 @@ impl Talk {
         Self { connection, liveness, transcript: None, device: None }
     }
 
-    /// Has the worker prove who it is, and proves who this page is.
+    /// Has the worker prove who it is, and proves who this page is. Returns the removals that were news.
     ///
     /// # Errors
     /// The worker proves nothing or something else, or is none that is `believed`.
@@ -89,7 +91,7 @@ impl Talk {
         own: Identity,
         scene: Scene,
         believed: Believed<'_>,
-    ) -> Result<(), TalkError> {
+    ) -> Result<Vec<RemovalNote>, TalkError> {
         let nonce = random::bytes().map_err(|_| TalkError::Lost)?;
         let (asking, hello) = ClientHandshake::begin(own, scene, nonce);
         self.send_text(&ClientMessage::Hello(hello).encode())?;
@@ -104,7 +106,7 @@ impl Talk {
         believed.judge(&proven).map_err(TalkError::Untrusted)?;
         self.send_text(&ClientMessage::Proof(proof).encode())?;
         (self.transcript, self.device) = (Some(proven.transcript), Some(proven.device));
-        Ok(())
+        Ok(proven.news)
     }
 
     /// What both sides have agreed on, if they have proven themselves.
@@ -264,7 +266,7 @@ impl Believed<'_> {
                 proven.device.short(),
                 wanted.short()
             )),
-            None if proven.standing == Standing::Certified => Ok(()),
+            None if proven.certification == Certification::Certified => Ok(()),
             None if self.paired.contains(&proven.device) => Ok(()),
             None => Err(format!(
                 "is not certified by this room's other workers (it calls itself \"{}\", key {}…)",

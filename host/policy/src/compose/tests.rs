@@ -36,7 +36,7 @@ fn scripted<A: Clone>(answer: &Script<A>) -> Result<A, Failure> {
     answer.clone().ok_or(Failure::Panic)
 }
 
-impl<Q: Question> Panel<Q> for Scripted<Q::Answer>
+impl<Q: Question> PluginList<Q> for Scripted<Q::Answer>
 where
     Q::Answer: Clone,
 {
@@ -44,9 +44,9 @@ where
         self.plugins.len()
     }
 
-    fn seat(&self, place: usize) -> Seat {
+    fn info(&self, place: usize) -> PluginInfo {
         let is_built_in = self.listed == Some(place);
-        Seat { name: name(place), on_failure: self.plugins[place].1, is_built_in }
+        PluginInfo { name: name(place), on_failure: self.plugins[place].1, is_built_in }
     }
 
     fn ask(&self, place: usize, _: &mut Q) -> Result<Q::Answer, Failure> {
@@ -61,7 +61,7 @@ where
         "own".into()
     }
 
-    fn failed(&self, name: &str, _: &Failure, then: Then) {
+    fn failed(&self, name: &str, _: &Failure, then: Fallback) {
         self.log.borrow_mut().push(format!("{name}: {then:?}"));
     }
 }
@@ -113,14 +113,14 @@ fn ranked(plugins: &[(&str, OnFailure)]) -> (String, String, Option<String>, Vec
     let script = |(text, on_failure): &(&str, OnFailure)| {
         ((*text != "fails").then(|| ranking(text)), *on_failure)
     };
-    let panel =
+    let plugins =
         Scripted::new(plugins.iter().map(script).collect(), Some(ranking("3:4 2:3 1:2 0:1")));
     let workers = ["p", "q", "r", "s"].map(worker).to_vec();
-    let selection = rank(&panel, &mut Select { context: context(), job: job(), workers });
+    let selection = rank(&plugins, &mut Select { context: context(), job: job(), workers });
     let order: Vec<_> = selection.ranking.iter().map(|choice| choice.index.to_string()).collect();
     let out = selection.left_out.iter().map(|out| format!("{}:{}", out.plugin, out.index));
     let out: Vec<_> = out.collect();
-    (order.join(" "), out.join(" "), selection.notice, panel.log.into_inner())
+    (order.join(" "), out.join(" "), selection.notice, plugins.log.into_inner())
 }
 
 #[test]
@@ -199,9 +199,9 @@ fn a_selection_that_fails_does_as_its_entry_says() {
 #[test]
 fn every_further_plugin_adds_its_reason() {
     let plugins = ["1:9 0:8", "1:5 0:5"].map(|text| (Some(ranking(text)), R)).to_vec();
-    let panel = Scripted::new(plugins, None);
+    let plugins = Scripted::new(plugins, None);
     let workers = ["p", "q"].map(worker).to_vec();
-    let selection = rank(&panel, &mut Select { context: context(), job: job(), workers });
+    let selection = rank(&plugins, &mut Select { context: context(), job: job(), workers });
     let first = &selection.ranking[0];
     let said: Vec<_> = first.remarks.iter().map(|r| format!("{}: {}", r.plugin, r.text)).collect();
     assert_eq!(said, ["a: at 9", "b: at 5"]);
@@ -240,27 +240,27 @@ fn all_must_admit_and_all_reasons_are_collected() {
         (vec![(None, D), (yes.clone(), R)], &None, "policy-failed"),
     ];
     for (plugins, built_in, expected) in cases {
-        let panel = Scripted::new(plugins, built_in.clone());
-        let codes = match admit(&panel, check()) {
+        let plugins = Scripted::new(plugins, built_in.clone());
+        let codes = match admit(&plugins, check()) {
             Verdict::Yes => String::new(),
             Verdict::No(reasons) => {
                 let codes: Vec<_> = reasons.into_iter().map(|reason| reason.code).collect();
                 codes.join(" ")
             }
         };
-        assert_eq!(codes, expected, "{:?}", panel.plugins);
+        assert_eq!(codes, expected, "{:?}", plugins.plugins);
     }
 }
 
 #[test]
 fn a_failure_is_named_to_the_client() {
-    let panel = Scripted::new(vec![(None, D)], None);
-    let Verdict::No(reasons) = admit(&panel, check()) else { panic!("admitted") };
+    let plugins = Scripted::new(vec![(None, D)], None);
+    let Verdict::No(reasons) = admit(&plugins, check()) else { panic!("admitted") };
     let said = "the compatibility plugin a failed; the built-in compatibility plugin failed";
     assert_eq!(reasons[0].message, said);
-    let mut panel = Scripted::new(vec![(Some(Verdict::Yes), R), (None, D)], Some(Verdict::Yes));
-    panel.listed = Some(1);
-    let Verdict::No(reasons) = admit(&panel, check()) else { panic!("admitted") };
+    let mut plugins = Scripted::new(vec![(Some(Verdict::Yes), R), (None, D)], Some(Verdict::Yes));
+    plugins.listed = Some(1);
+    let Verdict::No(reasons) = admit(&plugins, check()) else { panic!("admitted") };
     assert_eq!(reasons[0].message, "the built-in compatibility plugin failed");
 }
 
@@ -286,13 +286,13 @@ fn the_first_estimate_that_answers_counts() {
         (vec![(fails, D), (fails, D)], Some(1), None, "a: Next b: Nobody"),
     ];
     for (plugins, listed, expected, logged) in cases {
-        let mut panel = Scripted::new(plugins, own);
-        panel.listed = listed;
+        let mut plugins = Scripted::new(plugins, own);
+        plugins.listed = listed;
         let question = EstimateDuration { context: context(), job: job(), worker: worker("w") };
-        let answer = first(&panel, question, Option::is_some, Silence::Stays)
+        let answer = first(&plugins, question, Option::is_some, Silence::Stays)
             .answer
             .and_then(|(answer, _)| answer);
-        assert_eq!(answer.map(|answer| answer.minutes), expected, "{:?}", panel.plugins);
-        assert_eq!(panel.log.borrow().join(" "), logged, "{:?}", panel.plugins);
+        assert_eq!(answer.map(|answer| answer.minutes), expected, "{:?}", plugins.plugins);
+        assert_eq!(plugins.log.borrow().join(" "), logged, "{:?}", plugins.plugins);
     }
 }

@@ -21,10 +21,9 @@ use super::{
     Choice, JobHere, Line, LineOrder, LocalTime, Policies, PolicyConfig, PolicyError, Verdict,
     compose, facts,
 };
-use room::{Running, SimulatedWorker, UNKNOWN_MS, Waiting};
+use room::{Running, SimulatedWorker, UNKNOWN_MS, Users, Waiting};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
 use trace::{Trace, TraceJob};
 
 /// How soon a worker with a free slot asks again about jobs that did not fit: rules may depend on the time.
@@ -97,7 +96,7 @@ struct Simulation<'a> {
     events: BinaryHeap<Reverse<(u64, Event)>>,
     workers: Vec<SimulatedWorker>,
     jobs: Vec<Job>,
-    users: Vec<Option<Arc<str>>>,
+    users: Users,
     results: Vec<Option<JobResult>>,
     /// When a job that waits was first passed over.
     passed_over: BTreeMap<usize, u64>,
@@ -131,11 +130,7 @@ impl<'a> Simulation<'a> {
             room: question(seen.clone()),
             room_if_free: question(seen),
             changed: vec![true; workers.len()],
-            users: trace
-                .jobs
-                .iter()
-                .map(|job| job.description.user.as_deref().map(Arc::from))
-                .collect(),
+            users: Users::of(&trace.jobs),
             results: vec![None; jobs.len()],
             passed_over: BTreeMap::new(),
             workers,

@@ -1,12 +1,11 @@
 //! The room of a simulation: workers, their slots, what runs and waits there, and what policies see of it.
 
-use super::trace::TraceWorker;
+use super::trace::{TraceJob, TraceWorker};
 use crate::bindings::types::{Property, Value, Worker, WorkerStatus};
 use crate::facts;
 use sleap_rtc_protocol::capabilities::USED_BY_USER;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 
 /// How far back the use of a worker counts, and how often it is counted, as on real workers.
 const WINDOW_MS: u64 = 7 * 86_400_000;
@@ -89,7 +88,7 @@ impl SimulatedWorker {
             (gpu.memory_free_mib, gpu.utilization) = (None, None);
         }
         worker.refresh();
-        worker.count(0, &[]);
+        worker.count(0, &Users::default());
         worker
     }
 
@@ -198,9 +197,9 @@ impl SimulatedWorker {
         free.into_iter().min().unwrap_or(now_ms)
     }
 
-    /// Counts who has used it, as real workers do: after a job has ended, and every ten minutes. `users`
-    /// has the user of each job. Gives whether it has counted.
-    pub(crate) fn count_if_due(&mut self, now_ms: u64, users: &[Option<Arc<str>>]) -> bool {
+    /// Counts who has used it, as real workers do: after a job has ended, and every ten minutes. Gives whether
+    /// it has counted.
+    pub(crate) fn count_if_due(&mut self, now_ms: u64, users: &Users) -> bool {
         let is_due = now_ms.saturating_sub(self.counted_ms) >= COUNTED_EVERY_MS;
         if is_due {
             self.count(now_ms, users);
@@ -209,7 +208,7 @@ impl SimulatedWorker {
     }
 
     /// Counts who has used it in the last seven days.
-    pub(crate) fn count(&mut self, now_ms: u64, users: &[Option<Arc<str>>]) {
+    pub(crate) fn count(&mut self, now_ms: u64, users: &Users) {
         self.counted_ms = now_ms;
         let begin_ms = now_ms.saturating_sub(WINDOW_MS);
         while self.used.front().is_some_and(|used| used.to_ms <= begin_ms) {
@@ -220,24 +219,53 @@ impl SimulatedWorker {
             from_ms: running.since_ms,
             to_ms: now_ms,
         });
-        let mut used_s: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut used_s = vec![0; users.names.len()];
         for used in self.used.iter().copied().chain(running) {
-            if let Some(Some(user)) = users.get(used.job) {
+            if let Some(Some(user)) = users.of_jobs.get(used.job) {
                 let ms = used.to_ms.saturating_sub(used.from_ms.max(begin_ms));
-                *used_s.entry(user).or_default() += ms.div_ceil(1000).max(1);
+                used_s[*user] += ms.div_ceil(1000).max(1);
             }
         }
-        let mut most: Vec<_> = used_s.into_iter().collect();
-        most.sort_by_key(|(_, seconds)| Reverse(*seconds));
-        let most: serde_json::Map<String, serde_json::Value> = most
-            .into_iter()
-            .take(USERS)
-            .map(|(user, seconds)| (user.to_owned(), seconds.into()))
-            .collect();
-        let value = Value::Json(serde_json::Value::Object(most).to_string());
+        let value = Value::Json(users.most(&used_s));
         match self.seen.properties.iter_mut().find(|property| property.key == USED_BY_USER) {
             Some(property) => property.value = value,
             None => self.seen.properties.push(Property { key: USED_BY_USER.to_owned(), value }),
         }
+    }
+}
+
+/// The users of a trace. They are counted often, so they have numbers.
+#[derive(Default)]
+pub(crate) struct Users {
+    /// In alphabetical order.
+    names: Vec<String>,
+    /// The user of each job.
+    of_jobs: Vec<Option<usize>>,
+}
+
+impl Users {
+    pub(crate) fn of(jobs: &[TraceJob]) -> Self {
+        let of = |job: &TraceJob| job.description.user.clone();
+        let names: BTreeSet<String> = jobs.iter().filter_map(of).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        let of_jobs = jobs.iter().map(|job| names.binary_search(&of(job)?).ok()).collect();
+        Self { names, of_jobs }
+    }
+
+    /// The users with the most seconds, as JSON.
+    fn most(&self, used_s: &[u64]) -> String {
+        let mut most: Vec<(&String, u64)> = self
+            .names
+            .iter()
+            .zip(used_s.iter().copied())
+            .filter(|(_, used_s)| *used_s > 0)
+            .collect();
+        most.sort_by_key(|(_, seconds)| Reverse(*seconds));
+        let most: serde_json::Map<String, serde_json::Value> = most
+            .into_iter()
+            .take(USERS)
+            .map(|(user, seconds)| (user.clone(), seconds.into()))
+            .collect();
+        serde_json::Value::Object(most).to_string()
     }
 }

@@ -333,7 +333,7 @@ impl World {
 
     /// Every place names the rule that gave it.
     fn check_rules(&self) {
-        let line = self.state.line();
+        let line = self.state.start_order();
         assert_eq!(line.len(), self.state.queue().jobs().len());
         let group = |rule: &Rule| match rule {
             Rule::Front => Some(0),
@@ -390,19 +390,19 @@ fn the_line_is_bounded_and_says_by_what() {
     let until = Instant::now() + Duration::from_secs(10);
     let mut ask = |number| state.apply(QueueEvent::NewPlace { peer: peer(number), until });
     assert!((0..4).all(|number| ask(number).is_ok()));
-    assert_eq!(ask(4), Err(Refused::Line(LineRefused::Full(4))));
+    assert_eq!(ask(4), Err(Refused::Queue(QueueRefused::Full(4))));
     assert!(ask(0).is_ok(), "who has a place keeps it");
     let mut name = |number, user: &str, package_bytes| {
         let user = user.to_owned();
         state.apply(QueueEvent::PlaceNamed { peer: peer(number), user, package_bytes })
     };
     assert!(name(0, "ada", 60).is_ok());
-    assert_eq!(name(1, "ben", 50), Err(Refused::Line(LineRefused::Bytes(100))));
+    assert_eq!(name(1, "ben", 50), Err(Refused::Queue(QueueRefused::Bytes(100))));
     assert!(name(1, "ada", 30).is_ok() && name(2, "ada", 10).is_ok());
-    assert_eq!(name(3, "ada", 0), Err(Refused::Line(LineRefused::User(3))));
+    assert_eq!(name(3, "ada", 0), Err(Refused::Queue(QueueRefused::User(3))));
     let mut none = WorkerState::new(1);
     let refused = none.apply(QueueEvent::NewPlace { peer: peer(0), until });
-    assert_eq!(refused, Err(Refused::Line(LineRefused::NoLine)));
+    assert_eq!(refused, Err(Refused::Queue(QueueRefused::NoQueue)));
 }
 
 #[test]

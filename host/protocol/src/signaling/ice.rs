@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A STUN or TURN server, as the browser API defines it. `Debug` hides the credential.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IceServer {
+pub struct WireIceServer {
     /// The URLs of one server. A single URL may arrive as a string.
     #[serde(deserialize_with = "one_or_more")]
     pub urls: Vec<String>,
@@ -17,9 +17,9 @@ pub struct IceServer {
     pub credential: Option<String>,
 }
 
-impl fmt::Debug for IceServer {
+impl fmt::Debug for WireIceServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IceServer").field("urls", &self.urls).finish_non_exhaustive()
+        f.debug_struct("WireIceServer").field("urls", &self.urls).finish_non_exhaustive()
     }
 }
 
@@ -41,7 +41,7 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>,
 pub struct IceServers {
     /// The servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ice_servers: Vec<IceServer>,
+    pub ice_servers: Vec<WireIceServer>,
     /// For how many seconds the credentials are valid; absent means always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice_lifetime_s: Option<u64>,

@@ -55,7 +55,7 @@ pub enum QueueEvent {
 
 /// A place in the queue that a peer holds until it has handed over its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct QueuePlace {
     pub(crate) peer: PeerId,
     pub(crate) until: Instant,
     /// Whose job it is, and the bytes of its package, once the peer has named the job.
@@ -76,8 +76,8 @@ impl WorkerState {
     }
 
     /// The jobs that wait, in the order in which they start, each with the rule that gave it its place.
-    pub fn line(&self) -> Vec<(&WaitingJob, Rule)> {
-        let mut line = self.queue.line();
+    pub fn start_order(&self) -> Vec<(&WaitingJob, Rule)> {
+        let mut line = self.queue.start_order();
         for (waiting, rule) in &mut line {
             let needs_mib = waiting.needs_mib;
             if *rule != Rule::Held && self.fitting(needs_mib).is_empty() {
@@ -94,7 +94,7 @@ impl WorkerState {
         if self.maintenance || self.queue.wants_order() {
             return started;
         }
-        let line = self.queue.line();
+        let line = self.queue.start_order();
         let ready = line.into_iter().filter(|(waiting, _)| !waiting.entry.is_held);
         let ready: Vec<_> = ready.map(|(w, _)| (w.job.clone(), w.needs_mib)).collect();
         for (job, needs_mib) in ready {
@@ -113,7 +113,7 @@ impl WorkerState {
     }
 
     /// Refuses if a peer without a reservation could not reserve a place in the queue now.
-    pub fn check_line(&self) -> Result<(), Refused> {
+    pub fn check_queue(&self) -> Result<(), Refused> {
         if self.maintenance {
             return Err(Refused::Maintenance);
         }
@@ -126,8 +126,8 @@ impl WorkerState {
         match event {
             QueueEvent::NewPlace { peer, until } => {
                 if self.place_of(&peer).is_none() && self.reserved_for(&peer).is_none() {
-                    self.check_line()?;
-                    self.places.push(Place { peer, until, user: None, package_bytes: 0 });
+                    self.check_queue()?;
+                    self.places.push(QueuePlace { peer, until, user: None, package_bytes: 0 });
                 }
             }
             QueueEvent::PlaceNamed { peer, user, package_bytes } => {

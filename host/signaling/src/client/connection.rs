@@ -5,7 +5,7 @@ use super::reach::reach;
 use super::relay::Relay;
 use super::stream::within_deadline;
 use super::websocket::{Connection, unexpected, unreachable, upgrade};
-use super::{Identity, SignalingError};
+use super::{PeerIdentity, SignalingError};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::signaling::{
@@ -17,7 +17,7 @@ use url::Url;
 /// The content of a registration.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
-    pub(crate) identity: Identity,
+    pub(crate) identity: PeerIdentity,
     pub(crate) credentials: RoomCredentials,
     pub(crate) role: Role,
     pub(crate) metadata: Metadata,

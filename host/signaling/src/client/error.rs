@@ -114,6 +114,9 @@ pub enum ConnectError {
     /// The other side closed the connection.
     #[error("it closed the connection before it answered")]
     ClosedEarly,
+    /// The answer is longer than anything that was asked for.
+    #[error("its answer is longer than {0} bytes")]
+    TooLong(usize),
     /// HTTP failed.
     #[error("the HTTP request failed")]
     Http(#[from] hyper::Error),
@@ -300,7 +303,7 @@ impl ConnectError {
                 "write a proxy as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT".into()
             }
             Self::Tls(failure) => failure.advice(),
-            Self::WebSocket(_) | Self::ClosedEarly | Self::Http(_) => {
+            Self::WebSocket(_) | Self::ClosedEarly | Self::TooLong(_) | Self::Http(_) => {
                 format!("{address}: is it ws:// for a server without TLS, wss:// for one with it?")
             }
         }

@@ -1,25 +1,20 @@
 //! The HTTP half of the protocol.
 
 use super::error::ConnectError;
-use super::reach::reach;
-use super::stream::{Stream, within_deadline};
+use super::exchange::{AnswerLimits, HttpRequest};
 use super::websocket::redirection;
-use super::{Identity, SignalingError};
+use super::{ANSWER_DEADLINE, PeerIdentity, SignalingError};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials, RoomId};
-use tokio_util::task::AbortOnDropHandle;
-use url::{Position, Url};
+use url::Url;
 
-/// The longest answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// The longest answer that is read, and how long it may take.
+const LIMITS: AnswerLimits = AnswerLimits { bytes: 64 * 1024, time: ANSWER_DEADLINE };
 
 /// The HTTP API of a signaling server. Each call opens its own connection, because calls are rare,
 /// and has a deadline. Clones are cheap.
@@ -32,12 +27,6 @@ pub struct HttpApi {
 struct SignedIn {
     id_token: IdToken,
     username: PeerId,
-}
-
-struct HttpAnswer {
-    status: StatusCode,
-    location: Option<HeaderValue>,
-    body: Bytes,
 }
 
 impl HttpApi {
@@ -56,7 +45,7 @@ impl HttpApi {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub async fn sign_in(&self, renew: Option<&IdToken>) -> Result<Identity, SignalingError> {
+    pub async fn sign_in(&self, renew: Option<&IdToken>) -> Result<PeerIdentity, SignalingError> {
         let signed_in = match self.post("/anonymous-signin", renew, None).await {
             Err(SignalingError::IdentityRefused { message }) if renew.is_some() => {
                 tracing::warn!(
@@ -68,7 +57,7 @@ impl HttpApi {
             result => result,
         };
         let SignedIn { id_token, username } = signed_in?;
-        Ok(Identity { peer_id: username, id_token })
+        Ok(PeerIdentity { peer_id: username, id_token })
     }
 
     /// Creates a room.
@@ -108,11 +97,12 @@ impl HttpApi {
         token: Option<&IdToken>,
         body: Option<Value>,
     ) -> Result<T, SignalingError> {
-        let request = self.request(path, token, body)?;
-        let stream = reach(&self.base).await.map_err(|error| self.unreachable(path, error))?;
-        let exchange = within_deadline(self.exchange(path, TokioIo::new(stream), request));
-        let answer = exchange.await.map_err(|late| self.unreachable(path, late))??;
-        if let Some(target) = redirection(answer.status, answer.location.as_ref()) {
+        let answer = self.request(path, token, body)?.send(LIMITS).await;
+        let answer = answer.map_err(|error| match error {
+            ConnectError::TooLong(_) => self.unexpected(path, error.to_string()),
+            error => SignalingError::Unreachable { url: self.url(path), source: Box::new(error) },
+        })?;
+        if let Some(target) = redirection(answer.status, answer.headers.get(LOCATION)) {
             return Err(SignalingError::Redirected { url: self.url(path), target });
         }
         self.understand(path, answer.status, &answer.body)
@@ -147,12 +137,8 @@ impl HttpApi {
         path: &str,
         token: Option<&IdToken>,
         body: Option<Value>,
-    ) -> Result<Request<Full<Bytes>>, SignalingError> {
-        let url = self.url(path);
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(&url[Position::BeforePath..])
-            .header(HOST, &url[Position::BeforeHost..Position::AfterPort]);
+    ) -> Result<HttpRequest, SignalingError> {
+        let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value =
                 HeaderValue::try_from(format!("Bearer {}", token.as_str())).map_err(|_| {
@@ -162,41 +148,19 @@ impl HttpApi {
                     }
                 })?;
             value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            headers.insert(AUTHORIZATION, value);
         }
         if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-        request.body(Full::new(body)).map_err(|error| SignalingError::Refused {
-            message: format!("the request cannot be written: {error}"),
-        })
-    }
-
-    async fn exchange(
-        &self,
-        path: &str,
-        stream: TokioIo<Box<dyn Stream>>,
-        request: Request<Full<Bytes>>,
-    ) -> Result<HttpAnswer, SignalingError> {
-        let failed = |error: hyper::Error| self.unreachable(path, error);
-        let (mut sender, connection) = http1::handshake(stream).await.map_err(failed)?;
-        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let response = sender.send_request(request).await.map_err(failed)?;
-        let (status, location) = (response.status(), response.headers().get(LOCATION).cloned());
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| self.unexpected(path, error.to_string()))?.to_bytes();
-        Ok(HttpAnswer { status, location, body })
+        Ok(HttpRequest { method: Method::POST, url: self.url(path), headers, body })
     }
 
     fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         url
-    }
-
-    fn unreachable(&self, path: &str, source: impl Into<ConnectError>) -> SignalingError {
-        SignalingError::Unreachable { url: self.url(path), source: Box::new(source.into()) }
     }
 
     fn unexpected(&self, path: &str, reason: impl Into<String>) -> SignalingError {

@@ -5,6 +5,7 @@ mod connection;
 mod dial;
 mod endpoints;
 mod error;
+mod exchange;
 mod http;
 mod mailbox;
 mod proxy;
@@ -20,6 +21,7 @@ pub use endpoints::{Address, Endpoints};
 pub use error::{
     CertificateProblem, ConnectError, ProxyError, ProxyName, SignalingError, TlsFailure,
 };
+pub use exchange::{AnswerLimits, HttpAnswer, HttpRequest};
 pub use http::HttpApi;
 pub use mailbox::{Mailbox, MailboxError, MailboxNews};
 pub use relay::Relay;
@@ -57,7 +59,7 @@ const MAX_PAGES: usize = 128;
 
 /// A peer id and its token. Keep both: the token recovers the id, even after it has expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct PeerIdentity {
     /// The peer id.
     pub peer_id: PeerId,
     /// The token that proves the peer id.
@@ -85,7 +87,7 @@ pub enum SignalingEvent {
 pub struct SignalingClient {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
-    identity: watch::Receiver<Identity>,
+    identity: watch::Receiver<PeerIdentity>,
     ice: watch::Receiver<IceServers>,
     relay: watch::Receiver<Option<Relay>>,
     has_page: bool,
@@ -101,7 +103,7 @@ impl SignalingClient {
     /// When the server cannot be reached or refuses. This first attempt is not repeated.
     pub async fn connect(
         endpoints: Endpoints,
-        identity: Identity,
+        identity: PeerIdentity,
         credentials: RoomCredentials,
         role: Role,
         metadata: Metadata,
@@ -138,7 +140,7 @@ impl SignalingClient {
     }
 
     /// The identity with its latest token, to be kept for the next start.
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> PeerIdentity {
         self.identity.borrow().clone()
     }
 

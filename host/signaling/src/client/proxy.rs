@@ -3,7 +3,7 @@
 
 use super::dial::{bare, dial};
 use super::error::{ConnectError, ProxyError, ProxyName};
-use super::stream::{Stream, within_deadline};
+use super::stream::{ByteStream, within_deadline};
 use super::tls;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -127,7 +127,7 @@ pub(crate) async fn tunnel(
     proxy: &Proxy,
     host: &str,
     port: u16,
-) -> Result<Box<dyn Stream>, ConnectError> {
+) -> Result<Box<dyn ByteStream>, ConnectError> {
     let through = |source| ConnectError::Proxy { proxy: proxy.name.clone(), source };
     let connection = connect(proxy).await.map_err(|error| through(ProxyError::from(error)))?;
     within_deadline(ask(proxy, connection, host, port))
@@ -136,7 +136,7 @@ pub(crate) async fn tunnel(
         .map_err(through)
 }
 
-async fn connect(proxy: &Proxy) -> Result<Box<dyn Stream>, ConnectError> {
+async fn connect(proxy: &Proxy) -> Result<Box<dyn ByteStream>, ConnectError> {
     let secure = proxy.uri.scheme_str() == Some("https");
     let host = proxy.uri.host().unwrap_or_default();
     let port = proxy.uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -149,10 +149,10 @@ async fn connect(proxy: &Proxy) -> Result<Box<dyn Stream>, ConnectError> {
 
 async fn ask(
     proxy: &Proxy,
-    connection: Box<dyn Stream>,
+    connection: Box<dyn ByteStream>,
     host: &str,
     port: u16,
-) -> Result<Box<dyn Stream>, ProxyError> {
+) -> Result<Box<dyn ByteStream>, ProxyError> {
     let target = format!("{host}:{port}");
     let mut request = Request::builder()
         .method(Method::CONNECT)
@@ -205,7 +205,7 @@ mod tests {
 
     async fn through(
         answer: &'static str,
-    ) -> (Result<Box<dyn Stream>, ConnectError>, JoinHandle<String>) {
+    ) -> (Result<Box<dyn ByteStream>, ConnectError>, JoinHandle<String>) {
         let (address, heard) = answering(answer).await;
         let value = format!("http://ann:secret@{address}");
         let settings = Settings {

@@ -2,15 +2,15 @@
 //! both use it.
 
 use super::error::ConnectError;
-use super::stream::{Stream, within_deadline};
+use super::stream::{ByteStream, within_deadline};
 use super::{dial, proxy, tls};
 use url::Url;
 
 /// Connects to the host of `url`; each step has its own deadline.
-pub(crate) async fn reach(url: &Url) -> Result<Box<dyn Stream>, ConnectError> {
+pub(crate) async fn reach(url: &Url) -> Result<Box<dyn ByteStream>, ConnectError> {
     let address = url.host_str().zip(url.port_or_known_default());
     let (host, port) = address.ok_or(ConnectError::NoAddress)?;
-    let stream: Box<dyn Stream> = match proxy::proxy_for(url)? {
+    let stream: Box<dyn ByteStream> = match proxy::proxy_for(url)? {
         Some(proxy) => proxy::tunnel(&proxy, host, port).await?,
         None => Box::new(within_deadline(dial::dial(host, port)).await??),
     };

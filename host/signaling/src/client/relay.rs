@@ -3,7 +3,7 @@
 use super::SignalingError;
 use super::error::ConnectError;
 use super::reach::reach;
-use super::stream::{Stream, within_deadline};
+use super::stream::{ByteStream, within_deadline};
 use super::websocket::{unreachable, upgrade};
 use futures_util::StreamExt;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
@@ -58,7 +58,7 @@ impl Relay {
 }
 
 /// Connects like an endpoint, and waits for the relay's challenge.
-async fn greeting(url: &Url, stream: Box<dyn Stream>) -> Result<(), SignalingError> {
+async fn greeting(url: &Url, stream: Box<dyn ByteStream>) -> Result<(), SignalingError> {
     let failed = |error: Error| unreachable(url, error);
     let mut request = url.as_str().into_client_request().map_err(failed)?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));

@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 /// The common interface of TCP, TLS and tunnels.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A step of connecting took too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,5 +16,10 @@ pub struct Late(Duration);
 
 /// Gives a step of connecting its deadline.
 pub(crate) async fn within_deadline<T>(step: impl Future<Output = T>) -> Result<T, Late> {
-    timeout(ANSWER_DEADLINE, step).await.map_err(|_| Late(ANSWER_DEADLINE))
+    within(ANSWER_DEADLINE, step).await
+}
+
+/// Gives a step this much time.
+pub(crate) async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, Late> {
+    timeout(limit, step).await.map_err(|_| Late(limit))
 }

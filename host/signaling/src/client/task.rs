@@ -4,7 +4,7 @@ use super::connection::{self, HandedOut, Registration, encode};
 use super::relay::Relay;
 use super::roster::Change;
 use super::websocket::Connection;
-use super::{HttpApi, Identity, SignalingError, SignalingEvent};
+use super::{HttpApi, PeerIdentity, SignalingError, SignalingEvent};
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_base::backoff::Backoff;
@@ -54,13 +54,13 @@ pub(crate) struct ListPage {
 /// The channels on which the task publishes news.
 pub(crate) struct Updates {
     pub(crate) events: mpsc::Sender<SignalingEvent>,
-    pub(crate) identity: watch::Sender<Identity>,
+    pub(crate) identity: watch::Sender<PeerIdentity>,
     pub(crate) ice: watch::Sender<IceServers>,
     pub(crate) relay: watch::Sender<Option<Relay>>,
 }
 
 /// A watched list.
-struct Watched {
+struct WatchedPeers {
     filters: Filters,
     changes: mpsc::Sender<Change>,
 }
@@ -80,7 +80,7 @@ pub(crate) struct Task {
     commands: mpsc::Receiver<Command>,
     updates: Updates,
     discovery: Option<Answer<ListPage>>,
-    watched: Option<Watched>,
+    watched: Option<WatchedPeers>,
     /// When to ask for the ICE servers again.
     ice_again: Option<Instant>,
 }
@@ -193,7 +193,8 @@ impl Task {
                 after: after.clone(),
             }),
             Command::Watch(filters, changes) => {
-                self.watched = Some(Watched { filters: filters.clone(), changes: changes.clone() });
+                self.watched =
+                    Some(WatchedPeers { filters: filters.clone(), changes: changes.clone() });
                 encode(&self.watch_peers(filters))
             }
             Command::Close => return true,
@@ -343,7 +344,7 @@ impl Task {
                     Command::Send(_, answer) => drop(answer.send(Err(SignalingError::Lost))),
                     Command::Discover(.., answer) => drop(answer.send(Err(SignalingError::Lost))),
                     Command::Watch(filters, changes) => {
-                        self.watched = Some(Watched { filters, changes });
+                        self.watched = Some(WatchedPeers { filters, changes });
                     }
                     Command::Update(patch) => self.registration.metadata.merge(patch),
                     Command::Close => return None,
@@ -376,7 +377,7 @@ async fn attempt(
     url: &Url,
     http: &HttpApi,
     mut registration: Registration,
-) -> (Identity, Result<(Connection, HandedOut), SignalingError>) {
+) -> (PeerIdentity, Result<(Connection, HandedOut), SignalingError>) {
     let mut opened = connection::open(url, &registration).await;
     let unsure = |error: &SignalingError| {
         matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })

@@ -2,7 +2,7 @@
 
 use super::dial::bare;
 use super::error::{CertificateProblem, ConnectError, TlsFailure};
-use super::stream::{Stream, within_deadline};
+use super::stream::{ByteStream, within_deadline};
 use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -25,8 +25,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// Speaks TLS over `stream` with the server that is called `host`.
 pub(crate) async fn secure(
     host: &str,
-    stream: Box<dyn Stream>,
-) -> Result<Box<dyn Stream>, ConnectError> {
+    stream: Box<dyn ByteStream>,
+) -> Result<Box<dyn ByteStream>, ConnectError> {
     let config = config()?;
     let name = ServerName::try_from(bare(host).to_owned()).map_err(|_| TlsFailure::Setup)?;
     let handshake = TlsConnector::from(config).connect(name, stream);

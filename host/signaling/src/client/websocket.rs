@@ -2,7 +2,7 @@
 
 use super::SignalingError;
 use super::error::ConnectError;
-use super::stream::Stream;
+use super::stream::ByteStream;
 use crate::websocket_config;
 use hyper::header::LOCATION;
 use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
@@ -12,13 +12,13 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
 
 /// An open WebSocket.
-pub(crate) type Connection = WebSocketStream<Box<dyn Stream>>;
+pub(crate) type Connection = WebSocketStream<Box<dyn ByteStream>>;
 
 /// Shakes hands over `stream` as `request`, which is for `url`, asks.
 pub(crate) async fn upgrade(
     url: &Url,
     request: impl IntoClientRequest + Unpin,
-    stream: Box<dyn Stream>,
+    stream: Box<dyn ByteStream>,
 ) -> Result<Connection, SignalingError> {
     let config = websocket_config(MAX_FRAME_BYTES);
     match client_async_with_config(request, stream, Some(config)).await {

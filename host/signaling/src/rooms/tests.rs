@@ -42,8 +42,8 @@ fn room(n: u8) -> RoomId {
     RoomId::new(format!("r{n}")).unwrap()
 }
 
-fn member(connection: u64, room_number: u8) -> Member<Watcher> {
-    Member {
+fn member(connection: u64, room_number: u8) -> Registrant<Watcher> {
+    Registrant {
         connection,
         room: room(room_number),
         role: if connection.is_multiple_of(3) { Role::Client } else { Role::Worker },

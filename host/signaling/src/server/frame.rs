@@ -89,13 +89,13 @@ impl Head {
     }
 
     /// The peer that the frame is for.
-    pub(crate) fn target(&self) -> Result<&PeerId, FrameError> {
+    pub(crate) fn target(&self) -> Result<&PeerId, FrameRefusal> {
         let (_, key) = self.kind.address_keys();
         let target = match self.kind {
             Kind::PeerMessage => &self.to_peer_id,
             _ => &self.target,
         };
-        target.as_ref().ok_or_else(|| FrameError::invalid(format!("the frame has no {key}")))
+        target.as_ref().ok_or_else(|| FrameRefusal::invalid(format!("the frame has no {key}")))
     }
 
     /// The number of the offer that this frame is about, if it has one.
@@ -115,9 +115,9 @@ impl Head {
         text: Utf8Bytes,
         peer: &PeerId,
         address: Option<&AddressTag>,
-    ) -> Result<Utf8Bytes, FrameError> {
+    ) -> Result<Utf8Bytes, FrameRefusal> {
         if self.sender_address {
-            return Err(FrameError::invalid("only the server sets the address of a peer"));
+            return Err(FrameRefusal::invalid("only the server sets the address of a peer"));
         }
         let (key, _) = self.kind.address_keys();
         let is_missing = match self.kind {
@@ -130,12 +130,12 @@ impl Head {
             return Ok(text);
         }
         let Some((_, rest)) = text.split_once('{') else {
-            return Err(FrameError::invalid("a frame is a JSON object"));
+            return Err(FrameRefusal::invalid("a frame is a JSON object"));
         };
         let added = [sender, address].map(Option::unwrap_or_default).concat();
         let signed = format!("{{{added}{rest}");
         if signed.len() > MAX_FRAME_BYTES {
-            return Err(FrameError::invalid("with its sender the frame would be too long"));
+            return Err(FrameRefusal::invalid("with its sender the frame would be too long"));
         }
         Ok(signed.into())
     }
@@ -143,7 +143,7 @@ impl Head {
 
 /// Refuses a frame in which lists and objects are nested deeper than `limit`. The server would forward
 /// it unread, and the receiver's parser might not survive it.
-pub(crate) fn check_depth(text: &str, limit: usize) -> Result<(), FrameError> {
+pub(crate) fn check_depth(text: &str, limit: usize) -> Result<(), FrameRefusal> {
     let opening = |byte: &&u8| matches!(byte, b'{' | b'[');
     if text.as_bytes().iter().filter(opening).count() <= limit {
         return Ok(());
@@ -159,14 +159,14 @@ pub(crate) fn check_depth(text: &str, limit: usize) -> Result<(), FrameError> {
             _ => {}
         }
         if depth > limit {
-            return Err(FrameError::invalid(format!("a frame is nested {limit} deep at most")));
+            return Err(FrameRefusal::invalid(format!("a frame is nested {limit} deep at most")));
         }
     }
     Ok(())
 }
 
 /// Reads a frame or a part of it.
-pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, FrameError> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, FrameRefusal> {
     let parsed = match text.trim_start().starts_with('{') {
         true => serde_json::from_str(text).map_err(|error| error.to_string()),
         // serde would also accept a list, field by field.
@@ -175,7 +175,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, FrameError> {
     parsed.map_err(|why| {
         let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
         let code = if is_json { Code::InvalidMessage } else { Code::InvalidJson };
-        FrameError::new(code, why.chars().take(MAX_QUOTE).collect::<String>())
+        FrameRefusal::new(code, why.chars().take(MAX_QUOTE).collect::<String>())
     })
 }
 
@@ -230,13 +230,13 @@ impl Code {
 
 /// Why a frame is refused; becomes an error frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FrameError {
+pub(crate) struct FrameRefusal {
     pub(crate) code: Code,
     pub(crate) message: String,
     pub(crate) attempt: Option<u64>,
 }
 
-impl FrameError {
+impl FrameRefusal {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), attempt: None }
     }
@@ -269,7 +269,7 @@ impl FrameError {
     }
 }
 
-impl From<RoomError> for FrameError {
+impl From<RoomError> for FrameRefusal {
     fn from(error: RoomError) -> Self {
         let code = match error {
             RoomError::Full(_) => Code::RoomFull,
@@ -280,13 +280,13 @@ impl From<RoomError> for FrameError {
     }
 }
 
-impl From<FilterError> for FrameError {
+impl From<FilterError> for FrameRefusal {
     fn from(error: FilterError) -> Self {
         Self::invalid(error.to_string().chars().take(MAX_QUOTE).collect::<String>())
     }
 }
 
-impl From<IdentityError> for FrameError {
+impl From<IdentityError> for FrameRefusal {
     fn from(error: IdentityError) -> Self {
         let code = match error {
             IdentityError::Invalid => Code::IdentityRefused,
@@ -296,7 +296,7 @@ impl From<IdentityError> for FrameError {
     }
 }
 
-impl From<StoreError> for FrameError {
+impl From<StoreError> for FrameRefusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = %WithCauses(&error), "a frame could not be handled");
         Self::new(Code::Internal, "the server cannot use its state file; try again later")

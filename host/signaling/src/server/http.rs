@@ -45,7 +45,7 @@ enum Refusal {
     #[error("send `Authorization: Bearer <id_token>` with the token from sign-in")]
     NoToken,
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    PeerIdentity(#[from] IdentityError),
     #[error("{0}")]
     Forbidden(&'static str),
     #[error("not found: no such path")]
@@ -81,7 +81,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::NoToken | Self::Identity(_) => StatusCode::UNAUTHORIZED,
+            Self::NoToken | Self::PeerIdentity(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoAccounts => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,

@@ -42,12 +42,12 @@ struct Outbox {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct LinkState {
     outbox: Mutex<Outbox>,
     filled: Notify,
 }
 
-impl Shared {
+impl LinkState {
     /// Locked only briefly, and never across an `await`.
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock()
@@ -56,12 +56,12 @@ impl Shared {
 
 /// The sending end.
 #[derive(Debug, Clone)]
-pub(crate) struct Link(Arc<Shared>);
+pub(crate) struct Link(Arc<LinkState>);
 
 /// The socket's end.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    shared: Arc<Shared>,
+    shared: Arc<LinkState>,
     next_changes: Instant,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Outgoing {
 }
 
 pub(crate) fn link() -> (Link, Inbox) {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(LinkState::default());
     (Link(Arc::clone(&shared)), Inbox { shared, next_changes: Instant::now() })
 }
 

@@ -3,9 +3,9 @@
 
 use crate::filter::Query;
 use crate::ice::hand_out;
-use crate::rooms::{ConnectionId, Member, Page, Part};
+use crate::rooms::{ConnectionId, Page, Part, Registrant};
 use crate::server::Server;
-use crate::server::frame::{Code, FrameError, Head, Kind, check_depth, parse};
+use crate::server::frame::{Code, FrameRefusal, Head, Kind, check_depth, parse};
 use crate::server::link::{CloseReason, Link};
 use crate::server::relay::{self, Whose};
 use serde::Deserialize;
@@ -126,7 +126,7 @@ impl Session {
     /// The answer to a binary frame.
     pub(crate) fn refuse_binary(&mut self) -> String {
         self.count(Code::InvalidMessage);
-        FrameError::invalid("frames are JSON in text messages; this one was binary").frame()
+        FrameRefusal::invalid("frames are JSON in text messages; this one was binary").frame()
     }
 
     fn count(&mut self, code: Code) {
@@ -151,7 +151,7 @@ impl Session {
         }
     }
 
-    async fn handle(&mut self, text: Utf8Bytes) -> Result<Option<String>, FrameError> {
+    async fn handle(&mut self, text: Utf8Bytes) -> Result<Option<String>, FrameRefusal> {
         check_depth(&text, self.server.options.limits.nesting)?;
         let head: Head = parse(&text)?;
         if head.kind == Kind::Register {
@@ -161,7 +161,7 @@ impl Session {
         }
         let peer = self.peer.as_ref().ok_or(crate::rooms::RoomError::NotInRoom)?;
         if !head.speaks_as(peer) {
-            return Err(FrameError::new(
+            return Err(FrameRefusal::new(
                 Code::SenderMismatch,
                 format!("this socket speaks as {peer} only"),
             ));
@@ -181,34 +181,34 @@ impl Session {
                 let forwarded = self.forward(peer, &head, text);
                 forwarded
                     .map(|()| None)
-                    .map_err(|error| FrameError { attempt: head.attempt(), ..error })
+                    .map_err(|error| FrameRefusal { attempt: head.attempt(), ..error })
             }
-            Kind::Register | Kind::Unknown => Err(FrameError::new(
+            Kind::Register | Kind::Unknown => Err(FrameRefusal::new(
                 Code::UnknownMessageType,
                 "this type of frame is not known here",
             )),
         }
     }
 
-    async fn register(&mut self, text: &str) -> Result<String, FrameError> {
+    async fn register(&mut self, text: &str) -> Result<String, FrameRefusal> {
         let registration = parse(text).map_err(|error| self.explained(text, error))?;
         let Register { peer_id, room_id, token, id_token, role, metadata } = registration;
         let now_s = now_s();
         if self.server.signer.verify(&id_token, now_s)? != peer_id {
-            return Err(FrameError::new(
+            return Err(FrameRefusal::new(
                 Code::IdentityRefused,
                 "the identity token belongs to another peer; register with the one from sign-in",
             ));
         }
         if self.peer.as_ref().is_some_and(|present| *present != peer_id) {
-            return Err(FrameError::new(
+            return Err(FrameRefusal::new(
                 Code::SenderMismatch,
                 "this socket already belongs to another peer; open a second one",
             ));
         }
         let credentials = RoomCredentials { room_id: room_id.clone(), token: token.clone() };
         if !self.server.store.opens(credentials, now_s).await? {
-            return Err(FrameError::new(
+            return Err(FrameRefusal::new(
                 Code::RoomNotFound,
                 "no such room, or the token does not open it",
             ));
@@ -216,7 +216,7 @@ impl Session {
         if role == Role::Worker {
             self.extend_room(room_id.clone()).await?;
         }
-        let member = Member {
+        let member = Registrant {
             connection: self.connection,
             room: room_id.clone(),
             role,
@@ -242,7 +242,11 @@ impl Session {
         encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice, relay, page })
     }
 
-    fn relay_offer(&self, peer: &PeerId, room: &RoomId) -> Result<Option<RelayOffer>, FrameError> {
+    fn relay_offer(
+        &self,
+        peer: &PeerId,
+        room: &RoomId,
+    ) -> Result<Option<RelayOffer>, FrameRefusal> {
         if self.server.relay.is_none() {
             return Ok(None);
         }
@@ -253,7 +257,7 @@ impl Session {
 
     /// The error of a registration. Later versions of the Python program authenticate by other
     /// means than an identity token.
-    fn explained(&mut self, text: &str, error: FrameError) -> FrameError {
+    fn explained(&mut self, text: &str, error: FrameRefusal) -> FrameRefusal {
         let keys: HashMap<String, IgnoredAny> = parse(text).unwrap_or_default();
         let is_new = self.peer.is_none() && keys.contains_key("peer_id");
         if is_new && !keys.contains_key("id_token") {
@@ -264,15 +268,15 @@ impl Session {
                     "a peer that wants accounts (Python sleap-rtc 0.0.7 or newer) was refused"
                 );
             }
-            return FrameError::wants_accounts();
+            return FrameRefusal::wants_accounts();
         }
         error
     }
 
-    fn discover(&self, peer: &PeerId, text: &str) -> Result<String, FrameError> {
+    fn discover(&self, peer: &PeerId, text: &str) -> Result<String, FrameRefusal> {
         let Discover { filters, limit, after } = parse(text)?;
         if limit == Some(0) {
-            return Err(FrameError::invalid("a discovery's limit is 1 at least"));
+            return Err(FrameRefusal::invalid("a discovery's limit is 1 at least"));
         }
         let query = self.query(peer, filters)?;
         let part = Part {
@@ -285,11 +289,11 @@ impl Session {
     }
 
     /// The query of a discovery or a watch, always limited to the requester's own room.
-    fn query(&self, peer: &PeerId, filters: Filters) -> Result<Query, FrameError> {
+    fn query(&self, peer: &PeerId, filters: Filters) -> Result<Query, FrameRefusal> {
         if let Some(wanted) = &filters.room_id {
             let rooms = self.server.rooms();
             if rooms.member(peer, self.connection).map(|member| &member.room) != Some(wanted) {
-                return Err(FrameError::new(
+                return Err(FrameRefusal::new(
                     Code::NotInRoom,
                     "discovery reaches your own room only",
                 ));
@@ -298,25 +302,25 @@ impl Session {
         Ok(Query::new(filters)?)
     }
 
-    fn watch(&self, peer: &PeerId, text: &str) -> Result<String, FrameError> {
+    fn watch(&self, peer: &PeerId, text: &str) -> Result<String, FrameRefusal> {
         let Watch { filters } = parse(text)?;
         let query = self.query(peer, filters)?;
         self.server.rooms().watch(peer, self.connection, Some(query))?;
         encode(&ServerMessage::Watching { active: true })
     }
 
-    fn unwatch(&self, peer: &PeerId) -> Result<String, FrameError> {
+    fn unwatch(&self, peer: &PeerId) -> Result<String, FrameRefusal> {
         self.server.rooms().watch(peer, self.connection, None)?;
         self.link.drop_pending_changes();
         encode(&ServerMessage::Watching { active: false })
     }
 
-    fn ice_servers(&self, peer: &PeerId) -> Result<String, FrameError> {
+    fn ice_servers(&self, peer: &PeerId) -> Result<String, FrameRefusal> {
         let handed_out = hand_out(&self.server.options.ice, peer, now_s());
         encode(&ServerMessage::IceServers(handed_out))
     }
 
-    fn update(&self, peer: &PeerId, text: &str) -> Result<String, FrameError> {
+    fn update(&self, peer: &PeerId, text: &str) -> Result<String, FrameRefusal> {
         let Update { metadata } = parse(text)?;
         let metadata = self.server.rooms().update(peer, self.connection, metadata)?;
         let room = self.server.rooms().room_of(peer);
@@ -326,7 +330,7 @@ impl Session {
         encode(&ServerMessage::MetadataUpdated { peer_id: peer.clone(), metadata })
     }
 
-    fn forward(&self, peer: &PeerId, head: &Head, text: Utf8Bytes) -> Result<(), FrameError> {
+    fn forward(&self, peer: &PeerId, head: &Head, text: Utf8Bytes) -> Result<(), FrameRefusal> {
         let target = head.target()?;
         let (link, is_worker) = {
             let rooms = self.server.rooms();
@@ -336,13 +340,13 @@ impl Session {
         let tag = self.address_tag.as_ref().filter(|_| is_worker && head.asks_a_worker());
         let frame = head.signed(text, peer, tag)?;
         let link = link.ok_or_else(|| {
-            FrameError::new(Code::PeerNotFound, format!("{target} is not in your room"))
+            FrameRefusal::new(Code::PeerNotFound, format!("{target} is not in your room"))
         })?;
         if head.kind == Kind::Quit && !self.server.rooms().may_send_away(peer, target) {
-            return Err(FrameError::invalid("only a worker sends a client away"));
+            return Err(FrameRefusal::invalid("only a worker sends a client away"));
         }
         if !link.deliver(frame, &self.server.options.limits) {
-            return Err(FrameError::new(
+            return Err(FrameRefusal::new(
                 Code::DeliveryFailed,
                 format!("{target} does not read what it is sent"),
             ));
@@ -369,14 +373,14 @@ impl Session {
         }
     }
 
-    async fn extend_room(&self, room: RoomId) -> Result<(), FrameError> {
+    async fn extend_room(&self, room: RoomId) -> Result<(), FrameRefusal> {
         Ok(self.server.store.extend(BTreeSet::from([room]), now_s()).await?)
     }
 }
 
-fn encode(message: &ServerMessage) -> Result<String, FrameError> {
+fn encode(message: &ServerMessage) -> Result<String, FrameRefusal> {
     serde_json::to_string(message)
-        .map_err(|error| FrameError::new(Code::Internal, error.to_string()))
+        .map_err(|error| FrameRefusal::new(Code::Internal, error.to_string()))
 }
 
 /// The frame `peer_list`, assembled from serialized peers.

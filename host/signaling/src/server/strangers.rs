@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 /// All strangers, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Strangers(Mutex<Waiting>);
+pub(crate) struct Strangers(Mutex<OldestFirst>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct OldestFirst {
     next: u64,
     by_age: BTreeMap<u64, CancellationToken>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Stranger {
 }
 
 impl Strangers {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, OldestFirst> {
         self.0.lock()
     }
 

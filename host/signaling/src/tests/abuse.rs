@@ -1,7 +1,7 @@
 //! Peers that lie, guess, flood and do not read.
 
 use super::support::{TestServer, register, soon};
-use crate::client::Identity;
+use crate::client::PeerIdentity;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{RoomCredentials, RoomId, Token};
@@ -69,7 +69,7 @@ async fn only_a_worker_sends_away_and_only_clients() {
     frame["role"] = json!("client");
     client.send(frame).await;
     assert_eq!(client.next().await["type"], "registered_auth");
-    let quit = |from: &Identity, to: &Identity| json!({"type": "quit", "sender": from.peer_id, "target": to.peer_id});
+    let quit = |from: &PeerIdentity, to: &PeerIdentity| json!({"type": "quit", "sender": from.peer_id, "target": to.peer_id});
     assert_eq!(client.refused(quit(&client_id, &worker_id)).await, "INVALID_MESSAGE");
     assert_eq!(worker.refused(quit(&worker_id, &other_id)).await, "INVALID_MESSAGE");
     worker.send(quit(&worker_id, &client_id)).await;

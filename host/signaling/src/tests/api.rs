@@ -1,7 +1,7 @@
 //! The HTTP API: identities, deletion, and the responses to strangers.
 
 use super::support::{TestServer, register, soon};
-use crate::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingError};
+use crate::client::{Endpoints, HttpApi, PeerIdentity, SignalingClient, SignalingError};
 use crate::identity::Signer;
 use crate::store::Store;
 use serde_json::json;
@@ -27,7 +27,7 @@ async fn an_expired_token_renews_its_identity_and_does_nothing_else() {
     let expired = signer.sign(&identity.peer_id, 0).unwrap();
     let refused = server.api().create_room(&expired).await;
     assert!(matches!(refused, Err(SignalingError::IdentityRefused { .. })));
-    let old = Identity { id_token: expired.clone(), ..identity.clone() };
+    let old = PeerIdentity { id_token: expired.clone(), ..identity.clone() };
     let mut bare = server.bare().await;
     assert_eq!(bare.refused(register(&old, &room)).await, "IDENTITY_EXPIRED");
 
@@ -56,7 +56,7 @@ async fn a_token_of_another_server_makes_a_new_peer() {
     assert_eq!(server.http(&head, "").await.0, 401);
 }
 
-fn secret(identity: &Identity) -> String {
+fn secret(identity: &PeerIdentity) -> String {
     json!(identity.id_token).as_str().unwrap().to_owned()
 }
 
@@ -137,7 +137,7 @@ async fn strangers_get_plain_answers() {
 async fn the_first_connection_fails_for_a_stated_reason() {
     let server = TestServer::start().await;
     let (identity, room) = server.room().await;
-    let connect = |identity: &Identity, room: &RoomCredentials, endpoints: Endpoints| {
+    let connect = |identity: &PeerIdentity, room: &RoomCredentials, endpoints: Endpoints| {
         let (identity, room) = (identity.clone(), room.clone());
         let (metadata, cancel) = (Metadata::default(), CancellationToken::new());
         async move {
@@ -149,7 +149,7 @@ async fn the_first_connection_fails_for_a_stated_reason() {
     let wrong = RoomCredentials { token: Token::new("guess").unwrap(), ..room.clone() };
     let error = connect(&identity, &wrong, server.endpoints()).await;
     assert!(matches!(error, SignalingError::RoomRefused { .. }), "{error}");
-    let forged = Identity { id_token: IdToken::new("forged").unwrap(), ..identity.clone() };
+    let forged = PeerIdentity { id_token: IdToken::new("forged").unwrap(), ..identity.clone() };
     let error = connect(&forged, &room, server.endpoints()).await;
     assert!(matches!(error, SignalingError::IdentityRefused { .. }), "{error}");
     assert!(!format!("{error:?}").contains("forged"));

@@ -1,7 +1,7 @@
 //! Other things at the address of a signaling server: a login page, a closed port, another program.
 
 use super::support::{endpoints, soon};
-use crate::client::{HttpApi, Identity, SignalingClient, SignalingError};
+use crate::client::{HttpApi, PeerIdentity, SignalingClient, SignalingError};
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials, RoomId, Token};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ async fn both_halves(answer: &'static str) -> [SignalingError; 2] {
     let endpoints = endpoints(answering(answer).await);
     let signed_in = soon("sign-in", HttpApi::new(&endpoints.http).sign_in(None)).await;
     let identity =
-        Identity { peer_id: PeerId::new("p").unwrap(), id_token: IdToken::new("t").unwrap() };
+        PeerIdentity { peer_id: PeerId::new("p").unwrap(), id_token: IdToken::new("t").unwrap() };
     let room =
         RoomCredentials { room_id: RoomId::new("r").unwrap(), token: Token::new("t").unwrap() };
     let (metadata, cancel) = (Metadata::default(), CancellationToken::new());

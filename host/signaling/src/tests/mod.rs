@@ -8,6 +8,7 @@ mod old_server;
 mod pairing;
 mod reconnect;
 mod relay;
+mod relay_load;
 mod relay_tls;
 mod roster;
 mod support;

@@ -1,7 +1,7 @@
 //! The relay: who is admitted, who is cut off, and what passes between admitted endpoints.
 
 use super::support::{LIMIT, TestServer, register, soon};
-use crate::client::{Identity, Relay, SignalingClient};
+use crate::client::{PeerIdentity, Relay, SignalingClient};
 use crate::server::{Limits, ServerOptions};
 use crate::store::Store;
 use iroh::endpoint::{Connection, presets};
@@ -19,20 +19,20 @@ const ALPN: &[u8] = b"test";
 /// How long a user waits for a refusal.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-async fn server_with(limits: Limits) -> TestServer {
+pub(super) async fn server_with(limits: Limits) -> TestServer {
     let options = ServerOptions { limits, ..ServerOptions::default() };
     TestServer::with(([127, 0, 0, 1], 0).into(), Store::ephemeral().unwrap(), options).await
 }
 
 /// A peer that has an endpoint and is registered with its key.
-struct Peer {
+pub(super) struct Peer {
     key: SecretKey,
-    identity: Identity,
+    identity: PeerIdentity,
     client: SignalingClient,
     relay: Relay,
 }
 
-async fn peer(server: &TestServer, room: &RoomCredentials) -> Peer {
+pub(super) async fn peer(server: &TestServer, room: &RoomCredentials) -> Peer {
     let (key, identity) = (SecretKey::generate(), server.identity().await);
     let metadata = json!({"properties": {"iroh": {"id": key.public().to_string()}}});
     let (client, events) = server.client(&identity, room, Role::Worker, metadata).await;
@@ -59,11 +59,11 @@ impl Peer {
         self.relay.url.clone().into()
     }
 
-    async fn endpoint(&self) -> Endpoint {
+    pub(super) async fn endpoint(&self) -> Endpoint {
         endpoint(&self.key, &self.url(), &self.relay.token).await
     }
 
-    fn address(&self) -> EndpointAddr {
+    pub(super) fn address(&self) -> EndpointAddr {
         EndpointAddr::from_parts(self.key.public(), [TransportAddr::Relay(self.url())])
     }
 }
@@ -86,7 +86,7 @@ pub(crate) async fn admission(endpoint: &Endpoint) -> Result<(), String> {
     .await
 }
 
-async fn connect(
+pub(super) async fn connect(
     from: &Endpoint,
     to: &Endpoint,
     address: EndpointAddr,

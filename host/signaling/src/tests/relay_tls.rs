@@ -3,7 +3,7 @@
 
 use super::relay::admission;
 use super::support::{TestServer, register, soon};
-use crate::client::Identity;
+use crate::client::PeerIdentity;
 use crate::identity::Signer;
 use crate::server::{ServerOptions, Tls, TlsFiles};
 use crate::store::Store;
@@ -41,7 +41,7 @@ fn renew(folder: &Path) -> CertificateDer<'static> {
 struct Lab {
     server: TestServer,
     tls: Tls,
-    identity: Identity,
+    identity: PeerIdentity,
     room: RoomCredentials,
 }
 
@@ -54,7 +54,7 @@ async fn lab(folder: &Path) -> Lab {
     let room = store.create_room(peer_id.clone(), now_s()).await.unwrap();
     let options = ServerOptions { tls: Some(tls.clone()), ..ServerOptions::default() };
     let server = TestServer::with(([127, 0, 0, 1], 0).into(), store, options).await;
-    Lab { server, tls, identity: Identity { peer_id, id_token }, room }
+    Lab { server, tls, identity: PeerIdentity { peer_id, id_token }, room }
 }
 
 impl Lab {

@@ -1,6 +1,6 @@
 //! A server on a free port, and its peers: raw sockets, and our client.
 
-use crate::client::{Endpoints, HttpApi, Identity, SignalingClient, SignalingEvent};
+use crate::client::{Endpoints, HttpApi, PeerIdentity, SignalingClient, SignalingEvent};
 use crate::server::{self, ServerError, ServerOptions};
 use crate::store::Store;
 use futures_util::{SinkExt, StreamExt};
@@ -62,20 +62,20 @@ impl TestServer {
     }
 
     /// A new peer, and a room that it created.
-    pub(crate) async fn room(&self) -> (Identity, RoomCredentials) {
+    pub(crate) async fn room(&self) -> (PeerIdentity, RoomCredentials) {
         let identity = self.api().sign_in(None).await.unwrap();
         let room = self.api().create_room(&identity.id_token).await.unwrap();
         (identity, room)
     }
 
-    pub(crate) async fn identity(&self) -> Identity {
+    pub(crate) async fn identity(&self) -> PeerIdentity {
         self.api().sign_in(None).await.unwrap()
     }
 
     /// Our client, registered.
     pub(crate) async fn client(
         &self,
-        identity: &Identity,
+        identity: &PeerIdentity,
         room: &RoomCredentials,
         role: Role,
         metadata: Value,
@@ -95,7 +95,7 @@ impl TestServer {
     }
 
     /// A raw socket of a new peer, registered.
-    pub(crate) async fn member(&self, room: &RoomCredentials) -> (Bare, Identity) {
+    pub(crate) async fn member(&self, room: &RoomCredentials) -> (Bare, PeerIdentity) {
         let identity = self.identity().await;
         let mut bare = self.bare().await;
         bare.send(register(&identity, room)).await;
@@ -128,7 +128,7 @@ pub(crate) fn endpoints(address: SocketAddr) -> Endpoints {
     }
 }
 
-pub(crate) fn register(identity: &Identity, room: &RoomCredentials) -> Value {
+pub(crate) fn register(identity: &PeerIdentity, room: &RoomCredentials) -> Value {
     json!({
         "type": "register", "peer_id": identity.peer_id, "id_token": identity.id_token,
         "room_id": room.room_id, "token": room.token, "role": "worker",

@@ -1,7 +1,7 @@
 //! Reads the descriptions of jobs and rooms from files.
 
 use super::exit::{Exit, Failure};
-use super::failure::blocking;
+use super::exit_codes::blocking;
 use crate::client::ReadProgress;
 use crate::client::package::{self, TrainingPackage};
 use crate::client::videos::VideoSearch;

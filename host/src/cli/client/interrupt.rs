@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, ExitWith, Failure};
 use crate::client::interrupt::{CANCEL_WINDOW, Interrupt, Interrupts};
-use sleap_rtc_base::os::{Request, Requests};
+use sleap_rtc_base::os::{EndRequest, Requests};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ pub(crate) fn while_following_a_job() -> Result<Interrupts, Failure> {
     tokio::spawn(async move {
         let mut first: Option<Instant> = None;
         loop {
-            let interrupted = requests.next().await == Request::Interrupt;
+            let interrupted = requests.next().await == EndRequest::Interrupt;
             let current = *sender.borrow();
             let in_time = first.is_some_and(|first| first.elapsed() <= CANCEL_WINDOW);
             let next = match (current, interrupted) {

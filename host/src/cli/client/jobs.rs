@@ -9,7 +9,7 @@ use super::notify::NotifyArgs;
 use super::print;
 use crate::client::existing_job;
 use crate::client::interrupt::Interrupts;
-use crate::client::line::standing;
+use crate::client::queue_text::standing;
 use crate::client::record::{self, LastSeen, Record, SeenState};
 use crate::client::{Action, ClientError, Output, UnknownJob};
 use crate::config::{Config, Overrides};

@@ -8,12 +8,14 @@ mod new;
 mod plot;
 mod recorded;
 mod replay;
+mod shared;
 mod simulate;
 mod tool;
 mod trace_source;
 mod validate;
 
 use super::exit::{Exit, Failure};
+use crate::registry::{Reference, ReferenceError};
 use clap::{Args, Subcommand};
 use sleap_rtc_policy::LocalTime;
 use sleap_rtc_policy::examine::{self, ExamineError, PluginFile};
@@ -41,7 +43,11 @@ Examples:
     sleap-rtc plugin simulate --generate --policy now.toml --policy new.toml
   Install a plugin, and list the installed ones:
     sleap-rtc plugin add fair.wasm --setting 'owner=\"ada\"'
-    sleap-rtc plugin list";
+    sleap-rtc plugin list
+  Share a plugin through a registry, install it from there, and look for a newer version:
+    sleap-rtc plugin publish fair.wasm oci://ghcr.io/lab/fair:1
+    sleap-rtc plugin add oci://ghcr.io/lab/fair:1
+    sleap-rtc plugin update fair";
 
 /// The options of `plugin`.
 #[derive(Args)]
@@ -65,7 +71,11 @@ enum PluginCommand {
     /// List the plugins in the plugin folder and in the configuration
     List,
     /// Install a plugin: validate it, copy it to the plugin folder, accept it in plugins.lock
-    Add(FileArgs),
+    Add(AddArgs),
+    /// Validate a plugin, and publish it in an OCI registry
+    Publish(PublishArgs),
+    /// Show what the newest version of a registry's plugin changes, and install it
+    Update(UpdateArgs),
     /// Remove a plugin from the plugin folder and from plugins.lock
     Remove {
         /// The plugin's name, as shown by `plugin list`
@@ -89,6 +99,56 @@ struct FileArgs {
     /// The component: a path, or a name in the plugin folder
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    terms: TermArgs,
+}
+
+#[derive(Args)]
+struct AddArgs {
+    /// The component: a path, or one in a registry, such as oci://ghcr.io/lab/fair:1
+    #[arg(value_name = "FILE|oci://…", value_parser = source)]
+    source: InstallFrom,
+    #[command(flatten)]
+    terms: TermArgs,
+}
+
+/// Where a plugin is.
+#[derive(Debug, Clone)]
+enum InstallFrom {
+    File(PathBuf),
+    Registry(Reference),
+}
+
+fn source(text: &str) -> Result<InstallFrom, ReferenceError> {
+    match Reference::is_meant_by(text) {
+        true => text.parse().map(InstallFrom::Registry),
+        false => Ok(InstallFrom::File(text.into())),
+    }
+}
+
+#[derive(Args)]
+struct PublishArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Where to, and under which version
+    #[arg(value_name = "oci://REGISTRY/NAME:TAG")]
+    to: Reference,
+}
+
+#[derive(Args)]
+struct UpdateArgs {
+    /// The plugin's name, as shown by `plugin list`
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Change to this version [default: the newest of the installed tag]
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Replay these decisions [default: those of `[policy] record`]
+    #[arg(long, value_name = "RECORD")]
+    record: Option<PathBuf>,
+    /// Install it without a question
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     terms: TermArgs,
 }
@@ -181,6 +241,20 @@ pub enum PluginOptions {
     },
     /// `plugin simulate`
     Simulate(simulate::SimulateOptions),
+    /// `plugin add` of a registry's plugin
+    Fetch {
+        /// Where it is.
+        from: Reference,
+        /// Settings and limits.
+        config: PluginConfig,
+    },
+    /// `plugin update`
+    Update {
+        /// What to update, and to what.
+        update: shared::Update,
+        /// Settings and limits.
+        config: PluginConfig,
+    },
     /// `plugin list`
     List,
     /// `plugin remove`
@@ -200,6 +274,8 @@ pub enum Task {
     Bench,
     /// `plugin add`
     Add,
+    /// `plugin publish`
+    Publish(Reference),
     /// `plugin replay`
     Replay(replay::Replay),
     /// `plugin test`
@@ -214,7 +290,17 @@ impl PluginArgs {
             PluginCommand::Validate(file) => (file, Task::Validate),
             PluginCommand::Inspect(file) => (file, Task::Inspect),
             PluginCommand::Bench(file) => (file, Task::Bench),
-            PluginCommand::Add(file) => (file, Task::Add),
+            PluginCommand::Add(AddArgs { source, terms }) => match source {
+                InstallFrom::File(file) => (FileArgs { file, terms }, Task::Add),
+                InstallFrom::Registry(from) => {
+                    return PluginOptions::Fetch { from, config: terms.config() };
+                }
+            },
+            PluginCommand::Publish(PublishArgs { file, to }) => (file, Task::Publish(to)),
+            PluginCommand::Update(UpdateArgs { name, tag, record, yes, terms }) => {
+                let update = shared::Update { name, tag, record, yes };
+                return PluginOptions::Update { update, config: terms.config() };
+            }
             PluginCommand::Simulate(args) => return PluginOptions::Simulate(args.check()),
             PluginCommand::List => return PluginOptions::List,
             PluginCommand::Remove { name } => return PluginOptions::Remove(name),
@@ -246,6 +332,10 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
         PluginOptions::Build(options) => return build::run(&options, policy).await,
         PluginOptions::File { file, config, task } => (file, config, task),
         PluginOptions::Simulate(options) => return simulate::run(&options, policy),
+        PluginOptions::Fetch { from, config } => return shared::add(&from, &config, policy).await,
+        PluginOptions::Update { update, config } => {
+            return shared::update(&update, &config, policy).await;
+        }
         PluginOptions::List => return folder::list(policy),
         PluginOptions::Remove(name) => return folder::remove(&name, policy),
         PluginOptions::Lock => return folder::lock(policy),
@@ -253,7 +343,7 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
     let plugin = match task {
         // These report how long compiling takes, so they must not use the cache.
         Task::Inspect | Task::Bench => PluginFile::open(&file, &policy.dir)?,
-        Task::Validate | Task::Add | Task::Replay(_) | Task::Test(_) => {
+        Task::Validate | Task::Add | Task::Publish(_) | Task::Replay(_) | Task::Test(_) => {
             PluginFile::open_cached(&examine::find(&file, &policy.dir), policy.cache.as_deref())?
         }
     };
@@ -261,7 +351,8 @@ pub(crate) async fn run(options: PluginOptions, policy: &PolicyConfig) -> Result
         Task::Validate => validate::run(&plugin, &config),
         Task::Inspect => inspect::run(&plugin, &config),
         Task::Bench => bench::run(&plugin, &config),
-        Task::Add => folder::add(&plugin, &config, policy),
+        Task::Add => folder::add(&plugin, &config, policy, None),
+        Task::Publish(to) => shared::publish(&plugin, &config, &to).await,
         Task::Replay(options) => replay::run(&plugin, &config, &options, policy),
         Task::Test(recorded) => recorded::run(&plugin, &config, &recorded).await,
     }

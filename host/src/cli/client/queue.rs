@@ -6,13 +6,13 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::local::LocalArgs;
 use super::room::WhichRoom;
 use super::{interrupt, print};
-use crate::client::{self, Join, line};
+use crate::client::{self, Join, queue_text};
 use crate::config::{Config, Overrides};
 use clap::{Args, Subcommand};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::line::Decision;
+use sleap_rtc_protocol::queue_report::Decision;
 
 #[cfg_attr(not(feature = "worker"), path = "queue/absent.rs")]
 mod here;
@@ -115,7 +115,7 @@ async fn show(join: &Join, config: &Config) -> Result<Exit, Failure> {
         print::line("there are no workers in this room").exit(Exit::Unexpected)?;
     }
     for peer in &peers {
-        let text = line::of_worker(&WorkerFacts::from_peer(peer), now_ms());
+        let text = queue_text::of_worker(&WorkerFacts::from_peer(peer), now_ms());
         print::line(&text).exit(Exit::Unexpected)?;
     }
     Ok(Exit::Success)

@@ -1,7 +1,7 @@
 //! `sleap-rtc report`: one file about a finished job.
 
 use super::exit::{Exit, ExitWith, Failure};
-use super::failure::blocking;
+use super::exit_codes::blocking;
 use super::print;
 use crate::client::{record, report};
 use crate::config::Config;

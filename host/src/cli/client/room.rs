@@ -64,6 +64,11 @@ pub(crate) struct WhichRoom {
 }
 
 impl WhichRoom {
+    /// Whether the user has named a room.
+    pub(crate) fn is_given(&self) -> bool {
+        self.room.is_some() || self.session_string.is_some() || self.room_id.is_some()
+    }
+
     pub(crate) fn check(
         self,
         environment: &mut Environment,

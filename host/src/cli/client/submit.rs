@@ -3,7 +3,7 @@
 use super::connect::ConnectOptions;
 use super::description::load_job_description;
 use super::exit::{Exit, Failure};
-use super::failure::blocking;
+use super::exit_codes::blocking;
 use super::track::TrackOptions;
 use super::train::TrainOptions;
 use super::{interrupt, print, room};

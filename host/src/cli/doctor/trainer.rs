@@ -5,7 +5,7 @@ use crate::cli::findings::Finding;
 use crate::config::WorkerConfig;
 use crate::worker::confinement::runner_settings;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_gpu::{Health, Survey, visible_devices};
+use sleap_rtc_gpu::{GpuHealth, Survey, visible_devices};
 use sleap_rtc_job::trainers::{Trainer, Trainers};
 use sleap_rtc_job::{ReadScope, RunnerSettings, Sandbox};
 use std::path::PathBuf;
@@ -118,11 +118,11 @@ fn found(survey: &Survey) -> Vec<Finding> {
         ));
     }
     findings.extend(inventory.devices.iter().map(|device| match &device.health {
-        Health::Working(gpu) => {
+        GpuHealth::Working(gpu) => {
             let (model, mib) = (&gpu.model, gpu.memory_mib);
             Finding::ok("gpu", format!("{}: {model}, {mib} MB", device.index))
         }
-        Health::Lost(words) => Finding::fail(
+        GpuHealth::Lost(words) => Finding::fail(
             "gpu",
             format!("{} is lost: {words}", device.index),
             "`nvidia-smi --gpu-reset` or a restart may bring it back; its slot takes no jobs until then",

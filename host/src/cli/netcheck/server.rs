@@ -9,7 +9,7 @@ use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use sleap_rtc_signaling::client::{
-    Endpoints, HttpApi, Identity, SignalingClient, SignalingError, SignalingEvent,
+    Endpoints, HttpApi, PeerIdentity, SignalingClient, SignalingError, SignalingEvent,
 };
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -90,7 +90,7 @@ pub(crate) async fn check(
 async fn meet(
     config: &Config,
     api: HttpApi,
-    identity: Identity,
+    identity: PeerIdentity,
     properties: Map<String, Value>,
 ) -> Result<Meeting, SignalingError> {
     let room = api.create_room(&identity.id_token).await?;

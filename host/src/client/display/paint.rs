@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// The time between two drawings.
 const FRAME: Duration = Duration::from_millis(100);
+/// The lines that the view may have on any terminal.
+const LEAST: u16 = 6;
 /// How soon a terminal of another size is noticed.
 const RESIZE: Duration = Duration::from_millis(500);
 
@@ -59,8 +61,11 @@ fn paint(view: &Mutex<View>, poked: &Receiver<()>) {
         let due = drawn.map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
         std::thread::sleep(due);
         let (columns, lines) = screen::size();
-        // The last column stays free: a terminal would begin a new line.
-        let (width, height) = (columns.saturating_sub(1), lines.saturating_sub(1));
+        // The last column stays free: a terminal would begin a new line. Half of the lines stay free,
+        // too: a terminal that becomes half as wide wraps each row once, and what leaves it at the top
+        // could not be taken back.
+        let (width, height) =
+            (columns.saturating_sub(1), (lines / 2).max(LEAST).min(lines.saturating_sub(1)));
         let shown = view.lock().lines(width, height);
         screen::show(rows(&shown, width));
         drawn = Some(Instant::now());

@@ -2,6 +2,7 @@
 
 use super::ClientError;
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_package::prediction::NotData;
 use sleap_rtc_package::{ArchiveError, CheckError, NotAPackage};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::path::PathError;
@@ -51,16 +52,19 @@ pub enum PackageFault {
         source: io::Error,
     },
     /// The data is neither labels nor a video.
-    #[error("{data} is {is}, and a prediction needs labels (.slp) or a video")]
-    Data {
-        /// The file.
-        data: PathBuf,
-        /// What it is.
-        is: &'static str,
-    },
+    #[error(transparent)]
+    Data(#[from] NotData),
     /// It is a file, and no file of a model.
     #[error("{0} is not a trained model: give the folder that SLEAP's training made")]
     NotAModel(PathBuf),
+    /// It is a folder of models, and no model itself.
+    #[error("{folder} is not a trained model, but the folder of {}: give each of them", models.join(", "))]
+    Models {
+        /// The folder.
+        folder: PathBuf,
+        /// The models in it.
+        models: Vec<String>,
+    },
     /// Too many labels whose videos are not in the package.
     #[error("too many of its labels have their videos elsewhere")]
     TooManyLabels,

@@ -5,7 +5,7 @@ use sleap_rtc_net::dialect::DialectError;
 use sleap_rtc_net::python::IncomingFileError;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::path::PathError;
-use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_protocol::text::{Printable, duration};
 use sleap_rtc_transfer::TransferError;
 use std::fmt;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub enum JobRefused {
     /// The job did not start in the time that its user allows.
     #[error(
         "the job did not start on worker {worker} within {}, and is withdrawn",
-        in_words(*.waited)
+        duration(.waited.as_secs_f64())
     )]
     WaitedInVain {
         /// Which worker.
@@ -127,15 +127,6 @@ pub enum JobRefused {
 pub(crate) const NAME_CHARS: usize = 80;
 /// The most characters that are shown of one message from a worker.
 const QUOTED_CHARS: usize = 4_000;
-
-/// A time for people.
-fn in_words(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..90 => format!("{seconds} s"),
-        seconds @ 90..5_400 => format!("{} min", seconds.div_ceil(60)),
-        seconds => format!("{:.1} h", seconds as f64 / 3_600.0),
-    }
-}
 
 /// A message from a worker. Its further lines are indented, so that they cannot be mistaken for
 /// lines of this program.
@@ -207,6 +198,9 @@ pub enum Misbehavior {
         /// What is wrong.
         error: DialectError,
     },
+    /// Its events are not in order.
+    #[error("sent events out of order: {0}")]
+    Disorder(String),
     /// It sends nothing after the package.
     #[error("was silent after it had received the package")]
     SilentAfterPackage,

@@ -1,6 +1,6 @@
 //! Follows a job on a Python worker: reads its texts and its result.
 
-use super::{Session, temporary_file};
+use super::{PythonSession, temporary_file};
 use crate::blocking::blocking;
 use crate::client::error::{JobRefused, Misbehavior};
 use crate::client::output::Output;
@@ -29,7 +29,7 @@ const AFTER_A_RUN: Duration = Duration::from_secs(30);
 
 /// The state of the job.
 pub(crate) struct Follower<'f, 's> {
-    session: &'f mut Session<'s>,
+    session: &'f mut PythonSession<'s>,
     job: &'f Job,
     partial: PartialDownload,
     outcome: JobOutcome,
@@ -46,7 +46,10 @@ pub(crate) struct Follower<'f, 's> {
 
 impl<'f, 's> Follower<'f, 's> {
     /// The job has just been submitted.
-    pub(crate) fn new(session: &'f mut Session<'s>, job: &'f Job) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        session: &'f mut PythonSession<'s>,
+        job: &'f Job,
+    ) -> Result<Self, ClientError> {
         Ok(Self {
             session,
             job,

@@ -45,7 +45,7 @@ pub(crate) async fn run(
 ) -> Result<PathBuf, ClientError> {
     let worker = display.worker_id();
     let link = PythonClientEnd::new(channel);
-    let mut session = Session { link, worker, silence, display, viewer };
+    let mut session = PythonSession { link, worker, silence, display, viewer };
     session.await_challenge().await?;
     match &spec.shared {
         Some(_) => session.submit_shared(spec, job).await?,
@@ -63,7 +63,7 @@ pub(crate) fn abandoned_text(worker: &PeerId) -> String {
     )
 }
 
-struct Session<'a> {
+struct PythonSession<'a> {
     link: PythonClientEnd,
     worker: PeerId,
     silence: PythonSilence,
@@ -71,7 +71,7 @@ struct Session<'a> {
     viewer: Option<Viewer>,
 }
 
-impl Session<'_> {
+impl PythonSession<'_> {
     /// A worker that wants its room's secret asks as soon as the channel is open. Waiting for that
     /// spares a useless upload.
     async fn await_challenge(&mut self) -> Result<(), ClientError> {

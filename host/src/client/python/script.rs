@@ -29,7 +29,7 @@ pub(crate) fn rewrite(job_type: JobType, text: &str) -> Result<ForPython, String
     for run in &parsed.runs {
         match run {
             Run::Train(train) => {
-                let config = whole_word(train.config.as_str())?;
+                let config = whole_word(train.config.path.as_str())?;
                 lines.push(format!("sleap-nn train --config-name {config} --config-dir ."));
                 left_out.extend(train.settings.iter().map(|setting| setting.key.clone()));
             }

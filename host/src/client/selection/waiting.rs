@@ -4,8 +4,9 @@ use super::{Round, Search, Skipped, name};
 use crate::client::display::say;
 use crate::client::error::quoted;
 use crate::client::room::{Connected, Room};
-use crate::client::{ClientError, line, question};
+use crate::client::{ClientError, queue_text};
 use crate::config::Wait;
+use crate::question;
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
@@ -37,7 +38,7 @@ pub(crate) async fn in_line(
 /// Why the job waits at `chosen`, among the workers of `lines`.
 fn why(chosen: &WorkerFacts, lines: &[&WorkerFacts]) -> String {
     let start = |worker: &WorkerFacts| match worker.expected_start_s() {
-        Some(seconds) => line::about(seconds),
+        Some(seconds) => queue_text::about(seconds),
         None => "nobody knows when".to_owned(),
     };
     let others: Vec<String> = lines
@@ -119,7 +120,8 @@ impl Search {
             return false;
         };
         let place = u32::try_from(length + 1).ok();
-        let standing = line::standing(place, facts.and_then(|facts| facts.expected_start_s()));
+        let standing =
+            queue_text::standing(place, facts.and_then(|facts| facts.expected_start_s()));
         let question = format!("{}\nWait there, {standing}? [y/N] ", quoted(why));
         let waits = question::confirm(&question).await == Some(true);
         self.wait = waits.then_some(Wait::UntilItStarts);

@@ -6,9 +6,11 @@
 //! | `result` | downloads the result |
 //! | `outlook` | says how long the job takes |
 //! | `waiting` | a job that waits for a slot |
+//! | `disorder` | events that are not the next one |
 //! | `detach` | the end of the conversation when the user detaches or cancels |
 
 mod detach;
+mod disorder;
 mod outlook;
 mod result;
 mod waiting;
@@ -18,12 +20,13 @@ use crate::client::display::Display;
 use crate::client::error::{JobFailure, JobRefused, Misbehavior};
 use crate::client::interrupt::Stage;
 use crate::client::partial_download::PartialDownload;
-use crate::client::record::Progress;
+use crate::client::record::RecordUpdater;
 use crate::client::room::Goal;
 use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
 use crate::config::{ClientConfig, Wait};
+use disorder::Disorder;
 use outlook::JobOutlook;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
@@ -66,13 +69,14 @@ pub(crate) struct Submission<'a> {
     display: &'a mut Display,
     viewer: Option<Viewer>,
     cursor: EventCursor,
+    disorder: Disorder,
     outlook: JobOutlook,
     /// Whether the viewer's stop button was pressed and the worker does not know it yet.
     stop_wanted: bool,
     /// The received part of the result.
     partial: Option<PartialDownload>,
     stage: watch::Sender<Stage>,
-    progress: Progress,
+    progress: RecordUpdater,
     /// Limits the bandwidth.
     pace: Option<Pace>,
     /// The largest result that is fetched without a question, in bytes.
@@ -96,7 +100,7 @@ impl<'a> Submission<'a> {
         spec: &'a JobSpec,
         job: &'a Job,
         display: &'a mut Display,
-        progress: Progress,
+        progress: RecordUpdater,
     ) -> Self {
         let opening = Opening::Submit(spec, job);
         let action = Action::Attach { output: job.output.clone(), after: 0 };
@@ -110,7 +114,7 @@ impl<'a> Submission<'a> {
         job_ref: &'a JobString,
         action: Action,
         display: &'a mut Display,
-        progress: Progress,
+        progress: RecordUpdater,
     ) -> Self {
         let after = match action {
             Action::Attach { after, .. } | Action::Logs { after, .. } => EventsAfter::Event(after),
@@ -127,6 +131,7 @@ impl<'a> Submission<'a> {
             display,
             viewer: None,
             cursor: EventCursor::new(after),
+            disorder: Disorder::default(),
             outlook: JobOutlook::default(),
             stop_wanted: false,
             partial: None,
@@ -381,17 +386,23 @@ impl<'a> Submission<'a> {
     fn take(&mut self, link: ConnectionNumber, event: NumberedEvent) -> Result<(), ClientError> {
         match self.cursor.apply(link, event) {
             Ok(Arrival::New(numbered)) => {
+                self.disorder.end();
                 self.outlook.see(&numbered, self.display);
                 self.progress.event(&numbered, self.outlook.progress());
                 self.show(numbered);
                 Ok(())
             }
-            Ok(Arrival::Repeated) => Ok(()),
+            Ok(Arrival::Repeated) => self.disorder.repeated().map_err(|why| self.disordered(why)),
             Err(misplaced) => {
+                self.disorder.gap(misplaced).map_err(|why| self.disordered(why))?;
                 tracing::warn!(%misplaced, "received an event out of order; reconnecting to read it again");
                 Err(ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN })
             }
         }
+    }
+
+    fn disordered(&self, why: String) -> ClientError {
+        ClientError::Worker { worker: self.worker(), what: Misbehavior::Disorder(why) }
     }
 
     fn show(&mut self, numbered: NumberedEvent) {

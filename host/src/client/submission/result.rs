@@ -4,7 +4,7 @@ use super::{FLUSH, STAGE_LIMIT, Submission, refused};
 use crate::client::ClientError;
 use crate::client::output::Output;
 use crate::client::partial_download::PartialDownload;
-use crate::client::question::confirm;
+use crate::question::confirm;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, Delivery, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::meter::{self, Direction};

@@ -9,7 +9,7 @@ use crate::config::Wait;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::job::JobOutcome;
-use sleap_rtc_protocol::line::WaitingNews;
+use sleap_rtc_protocol::queue_report::QueueStatus;
 use std::time::{Duration, Instant};
 
 impl Submission<'_> {
@@ -33,7 +33,7 @@ impl Submission<'_> {
     }
 
     /// The job waits.
-    pub(crate) fn waits(&mut self, news: &WaitingNews) {
+    pub(crate) fn waits(&mut self, news: &QueueStatus) {
         if *self.stage.borrow() == Stage::Following {
             self.enter(Stage::Waiting);
         }

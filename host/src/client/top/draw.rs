@@ -3,7 +3,7 @@
 use super::model::{Deed, OwnJob, Top};
 use crate::client::display::view::{LOSS, VALIDATION, View, best};
 use crate::client::error::NAME_CHARS;
-use crate::client::line;
+use crate::client::queue_text;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
@@ -68,7 +68,7 @@ impl Top {
             return vec![Line::raw("There are no workers in this room.")];
         }
         let of_worker = |worker: &WorkerFacts| {
-            let jobs = line::jobs_of(worker, self.now_ms).into_iter().map(Line::raw);
+            let jobs = queue_text::jobs_of(worker, self.now_ms).into_iter().map(Line::raw);
             [vec![worker_line(worker)], jobs.collect()].concat()
         };
         self.workers.iter().flat_map(of_worker).collect()

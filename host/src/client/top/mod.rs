@@ -18,6 +18,7 @@ mod watching;
 use super::display::buffer_rows;
 use super::interrupt::Interrupts;
 use super::room::Room;
+use super::rooms::SavedRooms;
 use super::screen::{self, WholeScreen};
 use super::{ClientError, Join, or_interrupt};
 use crate::config::Config;
@@ -28,7 +29,7 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
-use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::ids::{JobId, RoomId};
 use sleap_rtc_signaling::client::Roster;
 use std::time::Duration;
 use watching::Watching;
@@ -59,7 +60,7 @@ async fn show(
 ) -> Result<Option<JobId>, ClientError> {
     let roster = or_interrupt(interrupts, async { Ok(room.roster(None).await?) }).await?;
     let credentials = join.credentials().for_clients();
-    let top = Top::new(credentials.room_id.as_str());
+    let top = Top::new(&called(config, &credentials.room_id));
     let mut watching = Watching::new(config, credentials);
     let screen = WholeScreen::take().map_err(ClientError::Terminal)?;
     let drawing = Drawing { screen, top };
@@ -70,6 +71,13 @@ async fn show(
     };
     watching.end().await;
     done
+}
+
+/// What this user calls the room: its id, if it was not joined by a code.
+fn called(config: &Config, room: &RoomId) -> String {
+    let saved = SavedRooms::load(&config.client.state_dir).unwrap_or_default();
+    let name = saved.iter().find(|saved| saved.credential.room_id == *room);
+    name.map_or_else(|| room.to_string(), |saved| saved.name.to_string())
 }
 
 /// The screen and what is on it.

@@ -1,15 +1,15 @@
 //! The requests to the coordinator.
 
-use super::reservations::Step;
+use super::reservations::HandoverStep;
 use sleap_rtc_gpu::Survey;
-use sleap_rtc_job::slurm::Standing;
+use sleap_rtc_job::slurm::SlurmState;
 use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{QueueEntry, Refusal, RefusalCode};
-use sleap_rtc_protocol::line::{Decided, Decision};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::queue::Order;
+use sleap_rtc_protocol::queue_report::{Decided, Decision};
 use sleap_rtc_protocol::standing::Caller;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -42,7 +42,7 @@ pub(crate) enum Request {
         caller: Caller,
         user: Option<String>,
         may_wait: bool,
-        step: Option<Step>,
+        step: Option<HandoverStep>,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// The holder of a place in the queue names its job.
@@ -53,9 +53,9 @@ pub(crate) enum Request {
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// The holder of a reservation comes closer to handing over its job.
-    Step {
+    HandoverStep {
         peer: PeerId,
-        step: Step,
+        step: HandoverStep,
     },
     /// The package of a holder of a reservation stopped arriving.
     Stalled {
@@ -131,7 +131,7 @@ pub(crate) enum ClusterNews {
     /// It has taken a job.
     Submitted(JobFolder),
     /// Where a job stands.
-    Stands(JobId, Standing),
+    Stands(JobId, SlurmState),
     /// A job has begun.
     Began(JobId),
     /// When a further job would start, in milliseconds since 1970.
@@ -164,15 +164,15 @@ impl CoordinatorHandle {
         let (caller, user) = (caller.clone(), user.map(str::to_owned));
         let (peer, may_wait) = (caller.peer.clone(), wait.is_some());
         let name = user.clone().unwrap_or_else(|| peer.to_string());
-        let step = Some(Step::Introduced(user.clone()));
+        let step = Some(HandoverStep::Introduced(user.clone()));
         self.ask(|reply| Request::Reserve { caller, user, may_wait, step, reply }).await?;
         let Some(package_bytes) = wait else { return Ok(()) };
         self.ask(|reply| Request::Named { peer, user: name, package_bytes, reply }).await
     }
 
     /// Reports a step of a holder of a reservation.
-    pub(crate) async fn step(&self, peer: &PeerId, step: Step) {
-        self.tell(Request::Step { peer: peer.clone(), step }).await;
+    pub(crate) async fn step(&self, peer: &PeerId, step: HandoverStep) {
+        self.tell(Request::HandoverStep { peer: peer.clone(), step }).await;
     }
 
     /// Reports that the package of `peer`, which holds a reservation, makes progress.
@@ -265,7 +265,8 @@ impl UploadReports {
     /// Further bytes have arrived.
     pub(crate) fn advanced(&mut self) {
         if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            let report = Request::Step { peer: self.peer.clone(), step: Step::Received };
+            let report =
+                Request::HandoverStep { peer: self.peer.clone(), step: HandoverStep::Received };
             // When the queue is full, the next call reports it.
             if self.requests.try_send(report).is_ok() {
                 self.reported_at = Some(Instant::now());

@@ -1,7 +1,7 @@
 //! Starts jobs in their slots, finds them again after a restart, and watches them to their end.
 
 use super::handle::{ClusterNews, Launch, Request};
-use super::queueing::settle;
+use super::queueing::record_end;
 use super::{Coordinator, Machine};
 use crate::worker::running::Running;
 use crate::worker::{WorkerContext, job_watch};
@@ -130,7 +130,7 @@ impl Coordinator {
                     match reply {
                         Some(reply) => _ = reply.send(Ok(Launch::of(&handle))),
                         // Its clients look at its folder now.
-                        None => context.board.send_modify(|_| {}),
+                        None => context.queue_report.send_modify(|_| {}),
                     }
                     job_watch::watch(&context, &coordinator, &folder, &handle).await;
                 }
@@ -145,8 +145,8 @@ impl Coordinator {
                         }
                         None => {
                             let outcome = JobOutcome::Failed { exit_code: None, message };
-                            settle(folder, outcome).await;
-                            context.board.send_modify(|_| {});
+                            record_end(folder, outcome).await;
+                            context.queue_report.send_modify(|_| {});
                         }
                     }
                 }

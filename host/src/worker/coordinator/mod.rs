@@ -7,39 +7,41 @@
 //! |---|---|
 //! | `handle` | sends requests to the coordinator |
 //! | `reservations` | who holds the reserved slots, and whom they may be taken from |
-//! | `shares` | what each peer and each address may use at once, and how often they may ask |
+//! | `quotas` | what each peer and each address may use at once, and how often they may ask |
 //! | `replies` | what is said to peers through the signaling server |
 //! | `offers` | offers of connections |
 //! | `requests` | questions of peers that arrive through the signaling server |
 //! | `jobs` | starts jobs in their slots, and finds them again after a restart |
 //! | `submitted` | the jobs that a cluster has |
-//! | `holding` | who gets a slot or a place in the queue, and what the others are told |
+//! | `granting` | who gets a slot or a place in the queue |
+//! | `refusals` | what the others are told |
 //! | `queueing` | the jobs that wait for a slot |
 
+mod granting;
 mod handle;
-mod holding;
 mod jobs;
 mod offers;
 mod queueing;
+mod quotas;
+mod refusals;
 mod replies;
 mod requests;
 mod reservations;
-mod shares;
 mod submitted;
 
 pub(crate) use handle::{ClusterNews, CoordinatorHandle, Launch};
-pub(crate) use reservations::Step;
+pub(crate) use reservations::HandoverStep;
 
 use super::WorkerContext;
 use super::gpu_pool::GpuPool;
 use super::gpus::{measure_others, report_changes};
-use super::line::Waiting;
+use super::queue_report::Waiting;
 use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
 use handle::Request;
+use quotas::{QuotaLimits, Quotas, Rates};
 use replies::Replies;
 use reservations::{Ending, Reservations};
-use shares::{Rates, ShareLimits, Shares};
 use sleap_rtc_base::deadline;
 use sleap_rtc_gpu::Survey;
 use sleap_rtc_protocol::capabilities::{Accelerators, PROBLEMS};
@@ -57,11 +59,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// Connections for existing jobs of callers that have proved their right to the job in the offer.
-const PROVEN: ShareLimits = ShareLimits { total: 48, per_peer: 4, per_address: 32, per_job: 4 };
+const PROVEN: QuotaLimits = QuotaLimits { total: 48, per_peer: 4, per_address: 32, per_job: 4 };
 /// Connections for existing jobs of older programs, which prove it after they have connected.
-const UNPROVEN: ShareLimits = ShareLimits { total: 4, per_peer: 1, per_address: 2, per_job: 1 };
+const UNPROVEN: QuotaLimits = QuotaLimits { total: 4, per_peer: 1, per_address: 2, per_job: 1 };
+/// Connections that measure the way to this worker, which each take seconds.
+const PROBES: QuotaLimits = QuotaLimits { total: 4, per_peer: 1, per_address: 4, per_job: 1 };
 /// Questions of peers that are answered beside the main loop.
-const ASKING: ShareLimits = ShareLimits { total: 32, per_peer: 2, per_address: 24, per_job: 2 };
+const ASKING: QuotaLimits = QuotaLimits { total: 32, per_peer: 2, per_address: 24, per_job: 2 };
 /// How long connections may take to close when the worker ends.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -103,9 +107,10 @@ pub(crate) struct Coordinator {
     published: serde_json::Map<String, serde_json::Value>,
     new_jobs: HashMap<PeerId, NewJobConnection>,
     next_number: u64,
-    proven: Arc<Shares>,
-    unproven: Arc<Shares>,
-    asking: Arc<Shares>,
+    proven: Arc<Quotas>,
+    unproven: Arc<Quotas>,
+    probes: Arc<Quotas>,
+    asking: Arc<Quotas>,
     rates: Rates,
     tasks: TaskTracker,
     connections: CancellationToken,
@@ -144,9 +149,10 @@ impl Coordinator {
             is_ordering: false,
             new_jobs: HashMap::new(),
             next_number: 0,
-            proven: Shares::new(PROVEN),
-            unproven: Shares::new(UNPROVEN),
-            asking: Shares::new(ASKING),
+            proven: Quotas::new(PROVEN),
+            unproven: Quotas::new(UNPROVEN),
+            probes: Quotas::new(PROBES),
+            asking: Quotas::new(ASKING),
             rates: Rates::default(),
             tasks: TaskTracker::new(),
             connections: CancellationToken::new(),
@@ -261,7 +267,7 @@ impl Coordinator {
         let (in_service, mut problems) = (self.state.in_service(), pool.problems());
         problems.extend(self.context.trainers.problems());
         problems.extend(self.storage_problem.clone());
-        let line = self.context.board.borrow().properties().clone();
+        let line = self.context.queue_report.borrow().properties().clone();
         let facts = self.context.update_facts(|facts| {
             facts.slots = views;
             facts.gpus = gpus;
@@ -321,7 +327,7 @@ impl Coordinator {
                 }
                 let _ = reply.send(reserved);
             }
-            Request::Step { peer, step } => self.step(&peer, step),
+            Request::HandoverStep { peer, step } => self.step(&peer, step),
             Request::Stalled { peer } => self.end_reservation(&peer, Ending::Stalled),
             Request::Named { peer, user, package_bytes, reply } => {
                 let named = match self.state.holds_place(&peer) {

@@ -1,9 +1,9 @@
 //! Offers of connections: for new jobs, which need a slot, and for existing jobs, which need none.
 
 use super::handle::Request;
+use super::quotas::Quotas;
 use super::replies::Replies;
-use super::reservations::Step;
-use super::shares::Shares;
+use super::reservations::HandoverStep;
 use super::{Coordinator, NewJobConnection};
 use crate::blocking::blocking;
 use crate::worker::connection;
@@ -18,6 +18,9 @@ use sleap_rtc_trust::job_key::{self, JobOffer};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// For a caller that has its share of connections already.
+const TOO_MANY: &str = "too many connections to this worker; try again in a minute";
 
 impl Coordinator {
     pub(crate) async fn on_offer(&mut self, offer: Description) {
@@ -38,7 +41,7 @@ impl Coordinator {
             purpose @ (Purpose::NewJob | Purpose::QueuedJob) => {
                 match self.reserve(&caller, None, purpose == Purpose::QueuedJob) {
                     Ok(()) => {
-                        self.step(&peer, Step::Offered);
+                        self.step(&peer, HandoverStep::Offered);
                         self.connect_new_job(offer);
                     }
                     Err(refusal) => {
@@ -50,6 +53,7 @@ impl Coordinator {
                 }
             }
             Purpose::KnownJob { job, proof } => self.connect_known_job(caller, offer, job, proof),
+            Purpose::Probe => self.connect_probe(caller, offer).await,
             Purpose::Unknown => {
                 let text = "the worker does not know the purpose of this offer; update the worker";
                 self.refuse(&offer, Refusal::new(RefusalCode::Invalid, text)).await;
@@ -116,6 +120,20 @@ impl Coordinator {
         });
     }
 
+    /// Connects a caller that measures the way to this worker.
+    async fn connect_probe(&self, caller: Caller, offer: Description) {
+        let Some(permit) = self.probes.take(&caller, None) else {
+            let refusal = Refusal::new(RefusalCode::Busy, TOO_MANY);
+            return self.refuse(&offer, refusal).await;
+        };
+        info!(peer = %caller.peer, "accepted an offer to measure the connection");
+        let serve = self.serve(offer, self.connections.child_token());
+        self.tasks.spawn(async move {
+            serve.await;
+            drop(permit);
+        });
+    }
+
     fn serve(
         &self,
         offer: Description,
@@ -156,8 +174,8 @@ impl Coordinator {
 struct ProofCheck {
     replies: Replies,
     status: WorkerStatus,
-    proven: Arc<Shares>,
-    unproven: Arc<Shares>,
+    proven: Arc<Quotas>,
+    unproven: Arc<Quotas>,
 }
 
 impl ProofCheck {
@@ -167,8 +185,8 @@ impl ProofCheck {
         offer: &Description,
         job: &JobId,
         proof: Option<OfferProof>,
-    ) -> Result<super::shares::Permit, Refusal> {
-        let shares = match proof {
+    ) -> Result<super::quotas::Permit, Refusal> {
+        let quotas = match proof {
             None => &self.unproven,
             Some(proof) => {
                 let (state_dir, id) = (self.replies.context.state_dir.clone(), job.clone());
@@ -187,10 +205,7 @@ impl ProofCheck {
                 &self.proven
             }
         };
-        shares.take(caller, Some(job)).ok_or_else(|| {
-            let text = "too many connections to this worker; try again in a minute";
-            Refusal::new(RefusalCode::Busy, text)
-        })
+        quotas.take(caller, Some(job)).ok_or_else(|| Refusal::new(RefusalCode::Busy, TOO_MANY))
     }
 
     async fn refuse(&self, offer: &Description, refusal: Refusal) {

@@ -3,15 +3,15 @@
 use super::Coordinator;
 use super::handle::{Launch, Request};
 use crate::blocking::blocking;
-use crate::worker::line::{Board, Waiting, user_of};
 use crate::worker::ordering;
+use crate::worker::queue_report::{QueueReport, Waiting, user_of};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobError, JobFolder, bytes_on_disk};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, QueueEntry, Refusal, RefusalCode};
-use sleap_rtc_protocol::line::{Decided, Decision};
 use sleap_rtc_protocol::queue::{Order, WaitingJob};
+use sleap_rtc_protocol::queue_report::{Decided, Decision};
 use sleap_rtc_protocol::worker::QueueEvent;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -97,12 +97,12 @@ impl Coordinator {
             }
         }
         self.order_queue();
-        let board = Board::of(&self.state, &self.waiting, &self.running);
-        let board = board.in_cluster(self.cluster_starts_ms);
-        self.context.board.send_if_modified(|before| {
-            let has_changed = **before != board;
+        let queue_report = QueueReport::of(&self.state, &self.waiting, &self.running);
+        let queue_report = queue_report.in_cluster(self.cluster_starts_ms);
+        self.context.queue_report.send_if_modified(|before| {
+            let has_changed = **before != queue_report;
             if has_changed {
-                *before = board.into();
+                *before = queue_report.into();
             }
             has_changed
         });
@@ -126,7 +126,7 @@ impl Coordinator {
     /// Logs jobs that others have overtaken for too long, and repeats this after the same time.
     pub(crate) fn complain(&mut self) {
         let (now, patience) = (Instant::now(), self.context.queue_patience);
-        let line = self.state.line();
+        let line = self.state.start_order();
         for (job, waiting) in &mut self.waiting {
             if waiting.passed_at.is_some_and(|at| now.duration_since(at) >= patience) {
                 waiting.passed_at = Some(now);
@@ -238,23 +238,23 @@ impl Coordinator {
         };
         let _ = self.apply(QueueEvent::Withdrawn { job: job.clone() });
         info!(%job, by, "withdrew a job that waited for a slot");
-        self.settle(waiting.folder, JobOutcome::Cancelled);
+        self.record_end_in_background(waiting.folder, JobOutcome::Cancelled);
         true
     }
 
     /// Writes down that a job is over that has no process. Its clients hear of it then.
-    fn settle(&self, folder: JobFolder, outcome: JobOutcome) {
+    fn record_end_in_background(&self, folder: JobFolder, outcome: JobOutcome) {
         let context = self.context.clone();
         self.tasks.spawn(async move {
-            settle(folder, outcome).await;
-            context.board.send_modify(|_| {});
+            record_end(folder, outcome).await;
+            context.queue_report.send_modify(|_| {});
             context.job_over.send_replace(());
         });
     }
 }
 
 /// Writes down that a job is over that has no process. Waits while the disk does not take it.
-pub(crate) async fn settle(folder: JobFolder, outcome: JobOutcome) {
+pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
     let deadline = Instant::now() + WRITE_LIMIT;
     loop {
         let (writing, outcome) = (folder.clone(), outcome.clone());

@@ -4,11 +4,11 @@
 //! job, and then sends bytes that can be verified. Asking again does not help. A holder of which no byte
 //! has been verified gives way to a caller of better standing (see [`Standing`]).
 
-use super::shares::ago;
+use crate::worker::USER_CHARS;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::standing::{Caller, Standing};
-use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_protocol::text::{Printable, duration};
 use sleap_rtc_protocol::worker::{FIRST_FRAME, RESERVATION};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -24,12 +24,10 @@ const MAX_LOSSES: u32 = 3;
 const GRACE: Duration = Duration::from_secs(2);
 /// Releasing a reservation within this time is not a fault.
 const RELEASED_SOON: Duration = Duration::from_secs(10);
-/// The most characters of a user's name in a refusal.
-const USER_CHARS: usize = 40;
 
 /// How a peer comes closer to handing over its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum HandoverStep {
     /// Its offer has arrived.
     Offered,
     /// It has connected.
@@ -151,7 +149,12 @@ impl Reservations {
     }
 
     /// `peer` has made a step. Returns until when its reservation lasts, if it lasts longer than before.
-    pub(crate) fn step(&mut self, peer: &PeerId, step: Step, now: Instant) -> Option<Instant> {
+    pub(crate) fn step(
+        &mut self,
+        peer: &PeerId,
+        step: HandoverStep,
+        now: Instant,
+    ) -> Option<Instant> {
         let holder = self.holders.get_mut(peer)?;
         let mut reach = |stage: Reached| {
             let is_new = stage > holder.stage;
@@ -159,23 +162,23 @@ impl Reservations {
             is_new
         };
         let wait = match step {
-            Step::Offered => reach(Reached::Offered).then_some(RESERVATION),
-            Step::Connected => reach(Reached::Connected).then_some(FIRST_FRAME),
-            Step::Introduced(user) => {
+            HandoverStep::Offered => reach(Reached::Offered).then_some(RESERVATION),
+            HandoverStep::Connected => reach(Reached::Connected).then_some(FIRST_FRAME),
+            HandoverStep::Introduced(user) => {
                 let is_new = reach(Reached::Introduced);
                 holder.user = user.map(|user| Printable::line(&user, USER_CHARS));
                 is_new.then_some(PROGRESS)
             }
-            Step::Received => {
+            HandoverStep::Received => {
                 reach(Reached::Sending);
                 holder.losses = 0;
                 Some(PROGRESS)
             }
-            Step::Complete => {
+            HandoverStep::Complete => {
                 reach(Reached::Sending);
                 Some(CHECKING)
             }
-            Step::Lost(within) => {
+            HandoverStep::Lost(within) => {
                 holder.losses += 1;
                 (holder.losses <= MAX_LOSSES).then_some(within + PROGRESS)
             }
@@ -212,8 +215,8 @@ impl Reservations {
                 Reached::Connected | Reached::Introduced => "has connected",
                 Reached::Sending => "is sending a package",
             };
-            let since = ago(now.saturating_duration_since(holder.since));
-            format!("{} {doing} (for {since})", holder.name())
+            let since = now.saturating_duration_since(holder.since);
+            format!("{} {doing} (for {})", holder.name(), duration(since.as_secs_f64()))
         };
         holders.iter().map(said).collect()
     }
@@ -247,26 +250,26 @@ mod tests {
         reservations.begin(&ada, None, now);
         let mut step = |step| reservations.step(&ada.peer, step, now).map(|until| until - now);
         for (step_made, wait) in [
-            (Step::Offered, Some(RESERVATION)),
-            (Step::Offered, None),
-            (Step::Connected, Some(FIRST_FRAME)),
-            (Step::Offered, None),
-            (Step::Connected, None),
-            (Step::Introduced(None), Some(PROGRESS)),
-            (Step::Introduced(None), None),
-            (Step::Received, Some(PROGRESS)),
-            (Step::Received, Some(PROGRESS)),
-            (Step::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
-            (Step::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
-            (Step::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
-            (Step::Lost(RESERVATION), None),
-            (Step::Received, Some(PROGRESS)),
-            (Step::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
-            (Step::Complete, Some(CHECKING)),
+            (HandoverStep::Offered, Some(RESERVATION)),
+            (HandoverStep::Offered, None),
+            (HandoverStep::Connected, Some(FIRST_FRAME)),
+            (HandoverStep::Offered, None),
+            (HandoverStep::Connected, None),
+            (HandoverStep::Introduced(None), Some(PROGRESS)),
+            (HandoverStep::Introduced(None), None),
+            (HandoverStep::Received, Some(PROGRESS)),
+            (HandoverStep::Received, Some(PROGRESS)),
+            (HandoverStep::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
+            (HandoverStep::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
+            (HandoverStep::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
+            (HandoverStep::Lost(RESERVATION), None),
+            (HandoverStep::Received, Some(PROGRESS)),
+            (HandoverStep::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
+            (HandoverStep::Complete, Some(CHECKING)),
         ] {
             assert_eq!(step(step_made.clone()), wait, "{step_made:?}");
         }
-        assert_eq!(reservations.step(&caller("bob", "x").peer, Step::Received, now), None);
+        assert_eq!(reservations.step(&caller("bob", "x").peer, HandoverStep::Received, now), None);
     }
 
     #[test]
@@ -301,11 +304,11 @@ mod tests {
         let (mut reservations, start) = (Reservations::default(), Instant::now());
         let mallory = caller("mallory", "there");
         reservations.begin(&mallory, None, start);
-        reservations.step(&mallory.peer, Step::Received, start);
+        reservations.step(&mallory.peer, HandoverStep::Received, start);
         reservations.end(&mallory.peer, Ending::Stalled, start);
         let later = start + Duration::from_secs(60);
         reservations.begin(&mallory, None, later);
-        reservations.step(&mallory.peer, Step::Received, later);
+        reservations.step(&mallory.peer, HandoverStep::Received, later);
         assert_eq!(reservations.displaceable(&caller("ada", "here"), any, later + GRACE), None);
     }
 

@@ -3,7 +3,7 @@
 use super::{ClusterNews, Coordinator};
 use crate::worker::running::{ClusterWait, Running};
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::slurm::{PendingReason, Standing};
+use sleap_rtc_job::slurm::{PendingReason, SlurmState};
 use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobState;
@@ -32,19 +32,19 @@ impl Coordinator {
     }
 
     /// Takes note of where a job stands.
-    fn stands(&mut self, job: &JobId, standing: Standing) {
+    fn stands(&mut self, job: &JobId, standing: SlurmState) {
         let Some(running) = self.running.get_mut(job) else { return };
         if running.pending.is_none() {
             return;
         }
         running.pending = match standing {
-            Standing::Pending { reason, starts_ms } => {
+            SlurmState::Pending { reason, starts_ms } => {
                 if reason.is_final() {
                     warn!(%job, reason = reason.0, "Slurm never starts the job as it is");
                 }
                 Some(ClusterWait { reason, starts_ms })
             }
-            Standing::Active | Standing::Over(_) => None,
+            SlurmState::Active | SlurmState::Over(_) => None,
         };
     }
 

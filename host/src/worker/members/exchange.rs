@@ -2,7 +2,7 @@
 //! withhold notes, but cannot read or forge them.
 
 use super::Members;
-use super::book::{BookEntries, Member};
+use super::member_list::{Member, MemberListEntries};
 use super::report::OtherWorker;
 use crate::blocking::blocking;
 use parking_lot::Mutex;
@@ -43,13 +43,13 @@ pub(crate) struct Note {
 struct Told {
     /// The writer's device.
     device: DeviceId,
-    /// The digest of its book.
+    /// The digest of its list.
     digest: String,
     /// Whether it wants to hear everything.
     #[serde(default)]
     asks: bool,
     #[serde(flatten)]
-    entries: BookEntries,
+    entries: MemberListEntries,
 }
 
 /// The effect of a received note.
@@ -57,7 +57,7 @@ struct Told {
 enum Heard {
     Nothing,
     Something,
-    /// The writer's book is another one, and it was told this one only a moment ago.
+    /// The writer's list is another one, and it was told this one only a moment ago.
     TooSoon,
 }
 
@@ -110,14 +110,14 @@ impl Exchange {
         self.greet.notify_one();
     }
 
-    /// The devices of the workers whose book is as this one's.
+    /// The devices of the workers whose list is as this one's.
     pub(super) fn agreeing(&self) -> Vec<DeviceId> {
-        let digest = self.members.book.borrow().digest();
+        let digest = self.members.list.borrow().digest();
         let others = self.others.borrow();
         others.values().filter(|other| other.digest == digest).map(|other| other.device).collect()
     }
 
-    /// Resolves when the books of all `workers` are as this one's.
+    /// Resolves when the lists of all `workers` are as this one's.
     pub(super) async fn until_all_agree(&self, workers: &[OtherWorker]) {
         let mut others = self.others.subscribe();
         loop {
@@ -131,10 +131,10 @@ impl Exchange {
         }
     }
 
-    /// Keeps the book in step with those of the other workers, and saves it, until it is dropped.
+    /// Keeps the list in step with those of the other workers, and saves it, until it is dropped.
     pub(crate) async fn run(&self) {
         let Some(mut unread) = self.unread.lock().take() else { return };
-        let mut changes = self.members.book.subscribe();
+        let mut changes = self.members.list.subscribe();
         self.greet_others(true).await;
         let mut again = None;
         loop {
@@ -170,11 +170,11 @@ impl Exchange {
         let _ = blocking(move || members.try_save()).await;
     }
 
-    /// Tells every worker of the room the digest of this book; whoever has another one answers with
+    /// Tells every worker of the room the digest of this list; whoever has another one answers with
     /// its entries.
     async fn greet_others(&self, asks: bool) {
         for peer in self.other_peers().await {
-            self.tell(&peer, BookEntries::default(), asks).await;
+            self.tell(&peer, MemberListEntries::default(), asks).await;
         }
     }
 
@@ -208,7 +208,7 @@ impl Exchange {
         let Told { device, digest, asks, entries } = told;
         let has_entries = !entries.members.is_empty() || !entries.removals.is_empty();
         self.members.take(entries);
-        let agrees = digest == self.members.book.borrow().digest();
+        let agrees = digest == self.members.list.borrow().digest();
         let told_at = self.others.borrow().get(&note.from).and_then(|other| other.told_at);
         let is_due = asks || told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY);
         let tells = (asks || !agrees) && is_due;
@@ -222,7 +222,7 @@ impl Exchange {
             (true, _) => self.tell_all(&note.from).await,
             // Now both know that they agree.
             (false, true) if has_entries => {
-                self.tell(&note.from, BookEntries::default(), false).await
+                self.tell(&note.from, MemberListEntries::default(), false).await
             }
             (false, true) => {}
             (false, false) => return Heard::TooSoon,
@@ -232,16 +232,16 @@ impl Exchange {
 
     /// Tells a worker all entries, in as many notes as they need.
     async fn tell_all(&self, to: &PeerId) {
-        let entries = self.members.book.borrow().entries();
+        let entries = self.members.list.borrow().entries();
         debug!(worker = %to, members = entries.members.len(), "telling the room's members");
         for (members, removals) in portions(entries) {
-            self.tell(to, BookEntries { members, removals }, false).await;
+            self.tell(to, MemberListEntries { members, removals }, false).await;
         }
     }
 
-    async fn tell(&self, to: &PeerId, entries: BookEntries, asks: bool) {
+    async fn tell(&self, to: &PeerId, entries: MemberListEntries, asks: bool) {
         let Some(authority) = self.authority() else { return };
-        let digest = self.members.book.borrow().digest();
+        let digest = self.members.list.borrow().digest();
         let told = Told { device: self.members.own, digest, asks, entries };
         let text = serde_json::to_vec(&told).unwrap_or_default();
         let route = self.route(&self.own_id, to);
@@ -259,7 +259,7 @@ impl Exchange {
 }
 
 /// The entries in portions that fit into a note. The removals come first.
-fn portions(entries: BookEntries) -> Vec<(Vec<Member>, Vec<RemovalNote>)> {
+fn portions(entries: MemberListEntries) -> Vec<(Vec<Member>, Vec<RemovalNote>)> {
     let mut portions = vec![(Vec::new(), entries.removals)];
     for some in entries.members.chunks(MEMBERS_PER_NOTE) {
         portions.push((some.to_vec(), Vec::new()));

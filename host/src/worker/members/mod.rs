@@ -1,15 +1,15 @@
-//! Who is a member of this worker's room. Each worker has a book of the members, in its state folder;
+//! Who is a member of this worker's room. Each worker has a list of the members, in its state folder;
 //! the workers of a room tell each other what is new in theirs.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `book` | the entries, and how two books become equal |
+//! | `member_list` | the entries, and how two lists become equal |
 //! | `exchange` | tells the room's other workers, and hears them |
 //! | `removing` | removes a member: here, and at the other workers |
 //! | `report` | how people read it |
 
-mod book;
 mod exchange;
+mod member_list;
 mod removing;
 mod report;
 
@@ -17,7 +17,7 @@ pub(crate) use exchange::{Exchange, Note};
 pub(crate) use removing::{cancel_jobs, remove};
 pub use report::{MembersReport, RemovalReport};
 
-use book::{Book, BookEntries, Member};
+use member_list::{Member, MemberList, MemberListEntries};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::json_file;
@@ -25,7 +25,7 @@ use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_trust::certificate::{Certificate, MemberRole};
 use sleap_rtc_trust::credential::{Credential, PeerPart};
 use sleap_rtc_trust::device::DeviceId;
-use sleap_rtc_trust::handshake::{Proven, Standing};
+use sleap_rtc_trust::handshake::{Certification, Proven};
 use sleap_rtc_trust::removal::{JobsLeft, Removal, RemovalNote, Removals};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ use tracing::warn;
 
 const FOLDER: &str = "members";
 
-/// Why the book of members cannot be used.
+/// Why the list of members cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MembersError {
     /// The file or its folder cannot be used.
@@ -84,18 +84,18 @@ pub(crate) enum RemoveError {
     Full,
 }
 
-/// The owner of a room's book.
+/// The owner of a room's list.
 #[derive(Debug)]
 pub(crate) struct Members {
     room: Credential,
     peer: PeerPart,
     own: DeviceId,
     path: PathBuf,
-    book: watch::Sender<Book>,
+    list: watch::Sender<MemberList>,
 }
 
 impl Members {
-    /// The book of `room` in `state_dir`. `own` is this worker's device, with its certificate if it has one.
+    /// The list of `room` in `state_dir`. `own` is this worker's device, with its certificate if it has one.
     /// `None` for a room without keys.
     pub(crate) fn open(
         state_dir: &Path,
@@ -105,10 +105,10 @@ impl Members {
     ) -> Result<Option<Self>, MembersError> {
         let Some(peer) = room.peer().cloned() else { return Ok(None) };
         let path = state_dir.join(FOLDER).join(file_name(&room.room_id));
-        let mut book = Book::default();
-        match json_file::load::<BookEntries>(&path) {
+        let mut list = MemberList::default();
+        match json_file::load::<MemberListEntries>(&path) {
             Ok(entries) => {
-                book.take(&peer.authority(), entries.unwrap_or_default());
+                list.take(&peer.authority(), entries.unwrap_or_default());
             }
             Err(source) if source.kind() == io::ErrorKind::InvalidData => {
                 return Err(MembersError::Damaged { path, source });
@@ -116,44 +116,44 @@ impl Members {
             Err(source) => return Err(MembersError::Io { path, source }),
         }
         if let Some(certificate) = certificate {
-            book.take_member(member(own, Some(certificate), Some(now_s())));
+            list.take_member(member(own, Some(certificate), Some(now_s())));
         }
-        let (room, book) = (room.clone(), watch::Sender::new(book));
-        Ok(Some(Self { room, peer, own, path, book }))
+        let (room, list) = (room.clone(), watch::Sender::new(list));
+        Ok(Some(Self { room, peer, own, path, list }))
     }
 
     /// What opens the room now: its token changes when a member is removed.
     pub(crate) fn credential(&self) -> Credential {
-        self.room.renewed(self.book.borrow().removals().token_number())
+        self.room.renewed(self.list.borrow().removals().token_number())
     }
 
     /// Resolves when the room's token is another than number `known`, with its number.
     pub(crate) async fn token_changed(&self, known: u32) -> u32 {
-        let is_new = |book: &Book| book.removals().token_number() != known;
+        let is_new = |list: &MemberList| list.removals().token_number() != known;
         let changed =
-            self.book.subscribe().wait_for(is_new).await.map(|book| book.removals().token_number());
+            self.list.subscribe().wait_for(is_new).await.map(|list| list.removals().token_number());
         // The sender is in `self`.
         changed.unwrap_or(known)
     }
 
     /// The number of the room's token.
     pub(crate) fn token_number(&self) -> u32 {
-        self.book.borrow().removals().token_number()
+        self.list.borrow().removals().token_number()
     }
 
     /// Who has been removed.
     pub(crate) fn removals(&self) -> Removals {
-        self.book.borrow().removals().clone()
+        self.list.borrow().removals().clone()
     }
 
     /// Whether `device` was removed, and not admitted again since.
     pub(crate) fn is_removed(&self, device: &DeviceId) -> bool {
-        self.book.borrow().is_removed(device)
+        self.list.borrow().is_removed(device)
     }
 
     /// Resolves when `device` is removed.
     pub(crate) async fn until_removed(&self, device: &DeviceId) {
-        let removed = self.book.subscribe().wait_for(|book| book.is_removed(device)).await.is_ok();
+        let removed = self.list.subscribe().wait_for(|list| list.is_removed(device)).await.is_ok();
         if !removed {
             std::future::pending().await
         }
@@ -163,27 +163,28 @@ impl Members {
     pub(crate) fn met(&self, client: &Proven) {
         let entry = member(client.device, client.certificate.as_ref(), Some(now_s()));
         // Whoever returns to a job may be no member.
-        let members = if client.standing == Standing::JobHolder { vec![] } else { vec![entry] };
-        self.take(BookEntries { members, removals: client.news.clone() });
+        let members =
+            if client.certification == Certification::JobHolder { vec![] } else { vec![entry] };
+        self.take(MemberListEntries { members, removals: client.news.clone() });
     }
 
     /// A device has paired, and got this certificate.
     pub(crate) fn admitted(&self, certificate: &Certificate) {
         let entry = member(certificate.subject().device, Some(certificate), None);
-        self.take(BookEntries { members: vec![entry], removals: Vec::new() });
+        self.take(MemberListEntries { members: vec![entry], removals: Vec::new() });
     }
 
     /// The time from which a certificate for `device` counts, in seconds since 1970: now, and later than its
     /// removal.
     pub(crate) fn issue_s(&self, device: &DeviceId) -> u64 {
-        let removed = self.book.borrow().removals().of_device(device).map(|removal| removal.at_s);
+        let removed = self.list.borrow().removals().of_device(device).map(|removal| removal.at_s);
         now_s().max(removed.map_or(0, |at_s| at_s.saturating_add(1)))
     }
 
     /// Takes what another worker of the room, or a client, has said. Those who wait hear of what is new.
-    fn take(&self, entries: BookEntries) {
+    fn take(&self, entries: MemberListEntries) {
         let authority = self.peer.authority();
-        self.book.send_if_modified(|book| book.take(&authority, entries));
+        self.list.send_if_modified(|list| list.take(&authority, entries));
     }
 
     /// Signs that the member of this name, or with a key that begins so, is removed.
@@ -191,21 +192,21 @@ impl Members {
         let Some(authority) = self.peer.authority_key() else {
             return Err(RemoveError::NoAuthority);
         };
-        let book = self.book.borrow();
-        let found = find(&book, who)?;
-        if book.removals().is_full() {
+        let list = self.list.borrow();
+        let found = find(&list, who)?;
+        if list.removals().is_full() {
             return Err(RemoveError::Full);
         }
         // A worker whose clock is ahead may have issued the certificate.
         let at_s = now_s().max(found.issued_s().unwrap_or(0));
-        let token_number = book.removals().token_number().saturating_add(1);
+        let token_number = list.removals().token_number().saturating_add(1);
         let removal = Removal { at_s, token_number, jobs, device: found.device };
         Ok(RemovalNote::issue(authority, removal))
     }
 
-    /// Writes the book to its file.
+    /// Writes the list to its file.
     pub(crate) fn save(&self) -> Result<(), MembersError> {
-        let entries = self.book.borrow().entries();
+        let entries = self.list.borrow().entries();
         json_file::save(&self.path, &entries)
             .map_err(|source| MembersError::Io { path: self.path.clone(), source })
     }
@@ -231,15 +232,15 @@ fn member(device: DeviceId, certificate: Option<&Certificate>, seen_s: Option<u6
 }
 
 /// The one member that `who` names.
-fn find<'b>(book: &'b Book, who: &str) -> Result<&'b Member, RemoveError> {
+fn find<'b>(list: &'b MemberList, who: &str) -> Result<&'b Member, RemoveError> {
     /// So many digits of a key tell the devices of a room apart.
     const MIN_DIGITS: usize = 6;
     let is_meant = |member: &&Member| {
         let key = member.device.to_string();
         member.name() == who || (who.len() >= MIN_DIGITS && key.starts_with(&who.to_lowercase()))
     };
-    let is_there = |member: &&Member| !book.is_removed(&member.device);
-    let found: Vec<&Member> = book.members().filter(is_there).filter(is_meant).collect();
+    let is_there = |member: &&Member| !list.is_removed(&member.device);
+    let found: Vec<&Member> = list.members().filter(is_there).filter(is_meant).collect();
     match found.as_slice() {
         [] => Err(RemoveError::Unknown(who.to_owned())),
         [only] if only.role() == MemberRole::Worker => Err(RemoveError::Worker(who.to_owned())),

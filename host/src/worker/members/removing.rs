@@ -1,6 +1,6 @@
 //! Removes a member: here, and at the room's other workers.
 
-use super::book::BookEntries;
+use super::member_list::MemberListEntries;
 use super::report::{OtherWorker, RemovalReport};
 use super::{Exchange, Members, MembersError, RemoveError};
 use crate::blocking::{Panicked, blocking};
@@ -45,7 +45,7 @@ pub(crate) async fn remove(
 ) -> Result<RemovalReport, RemovalError> {
     let note = members.sign_removal(who, jobs)?;
     let device = note.removal().device;
-    members.take(BookEntries { members: Vec::new(), removals: vec![note] });
+    members.take(MemberListEntries { members: Vec::new(), removals: vec![note] });
     info!(device = device.short(), ?jobs, "removed from the room");
     let (saving, folder) = (members.clone(), state_dir.to_owned());
     blocking(move || saving.save()).await??;
@@ -70,9 +70,9 @@ pub(crate) async fn remove(
 impl Members {
     /// The room's workers that were seen lately, without this one.
     fn other_workers(&self) -> Vec<OtherWorker> {
-        let (book, now_s) = (self.book.borrow(), now_s());
+        let (list, now_s) = (self.list.borrow(), now_s());
         let is_here = |seen_s: Option<u64>| seen_s.is_some_and(|at_s| at_s + GONE_S > now_s);
-        let workers = book.members().filter(|member| member.role() == MemberRole::Worker);
+        let workers = list.members().filter(|member| member.role() == MemberRole::Worker);
         let others = workers.filter(|member| member.device != self.own && is_here(member.seen_s));
         let other = |member: &super::Member| OtherWorker {
             device: member.device,
@@ -83,8 +83,8 @@ impl Members {
     }
 
     fn name_of(&self, device: &DeviceId) -> String {
-        let book = self.book.borrow();
-        let name = book.members().find(|member| member.device == *device).map(super::Member::name);
+        let list = self.list.borrow();
+        let name = list.members().find(|member| member.device == *device).map(super::Member::name);
         name.unwrap_or_default().to_owned()
     }
 }
@@ -102,13 +102,13 @@ fn running_of(state_dir: &Path, meant: impl Fn(&DeviceId) -> bool) -> Vec<JobFol
 /// Cancels the jobs of removed members where the operator wanted that, on whichever worker, until it is
 /// dropped.
 pub(crate) async fn cancel_jobs(members: Arc<Members>, state_dir: PathBuf) {
-    let mut changes = members.book.subscribe();
+    let mut changes = members.list.subscribe();
     loop {
         let cancelled: HashSet<DeviceId> = {
-            let book = changes.borrow_and_update();
-            let notes = book.removals().notes().into_iter().map(|note| *note.removal());
+            let list = changes.borrow_and_update();
+            let notes = list.removals().notes().into_iter().map(|note| *note.removal());
             let notes = notes.filter(|removal| removal.jobs == JobsLeft::Cancel);
-            notes.map(|removal| removal.device).filter(|device| book.is_removed(device)).collect()
+            notes.map(|removal| removal.device).filter(|device| list.is_removed(device)).collect()
         };
         if !cancelled.is_empty() {
             let folder = state_dir.clone();

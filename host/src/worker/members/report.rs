@@ -33,10 +33,10 @@ struct MemberRow {
 impl Members {
     /// The members, by role and name; then those that were removed.
     pub(crate) fn report(&self) -> MembersReport {
-        let book = self.book.borrow();
+        let list = self.list.borrow();
         let row = |member: &super::Member| {
-            let removal = book.removals().of_device(&member.device);
-            let removal = removal.filter(|_| book.is_removed(&member.device));
+            let removal = list.removals().of_device(&member.device);
+            let removal = removal.filter(|_| list.is_removed(&member.device));
             MemberRow {
                 name: member.name().to_owned(),
                 key: member.device.short(),
@@ -47,7 +47,7 @@ impl Members {
                 removed_s: removal.map(|removal| removal.at_s),
             }
         };
-        let mut members: Vec<MemberRow> = book.members().map(row).collect();
+        let mut members: Vec<MemberRow> = list.members().map(row).collect();
         members.sort_by_key(|row| {
             let is_client = row.role == MemberRole::Client;
             (row.removed_s.is_some(), is_client, row.name.clone(), row.key.clone())

@@ -6,7 +6,7 @@
 
 mod texts;
 
-use super::coordinator::{Launch, Step};
+use super::coordinator::{HandoverStep, Launch};
 use super::error::ConnectionError;
 use super::staged_job::StagedJob;
 use super::{Client, admission, delivery};
@@ -205,7 +205,7 @@ async fn stage(
         for which in ["input", "output"] {
             link.send(&WorkerText::PathValidated(which.to_owned())).await?;
         }
-        client.coordinator.step(folder.owner(), Step::Complete).await;
+        client.coordinator.step(folder.owner(), HandoverStep::Complete).await;
         delivery::claim_output(&places, paths).await?;
         delivery::take_in_place(folder, places.input).await?;
     } else {
@@ -251,7 +251,7 @@ async fn receive(
             }
         }
     }
-    client.coordinator.step(folder.owner(), Step::Complete).await;
+    client.coordinator.step(folder.owner(), HandoverStep::Complete).await;
     let bytes = file.received_bytes();
     file.finish().await.map_err(not_received)?;
     info!(job = %folder.id(), bytes, "package complete");

@@ -275,7 +275,7 @@ fn names_as_other_programs_write_them() {
         ("job\\", 0, b""),
         ("job\\train-script.sh", 0, b"script"),
         ("job\\a\\Ma\u{308}use.slp", 0, b"labels"),
-        ("./job/b 12:30?.txt", 0o100644, b"b"),
+        ("./job/./b 12:30?.txt", 0o100644, b"b"),
         ("notes.txt", 0o100644, b"not of the job"),
     ];
     zip(&path, &entries, CompressionMethod::Stored);
@@ -303,7 +303,7 @@ fn tars_are_packages_too() {
         tar.into_inner().unwrap().finish().unwrap();
     };
     let file = tar::EntryType::Regular;
-    let names = [("./job/", tar::EntryType::Directory), ("./job/train-script.sh", file)];
+    let names = [("./job/", tar::EntryType::Directory), ("./job/./train-script.sh", file)];
     write(&path, &names);
     assert_eq!(contents(&path), [("train-script.sh".to_owned(), b"text".to_vec())]);
     let second = [names[1], ("job/copy", tar::EntryType::Link), ("l", tar::EntryType::Symlink)];
@@ -322,5 +322,9 @@ fn tars_are_packages_too() {
         refused(&path, why);
     }
     fs::write(&path, b"\x1F\x8Bnot gzip").unwrap();
-    refused(&path, "a tar that cannot be unpacked");
+    refused(&path, "neither a zip nor a tar");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+    packed.write_all(b"PK\x03\x04 a zip, or anything else of some length").unwrap();
+    fs::write(&path, packed.finish().unwrap()).unwrap();
+    refused(&path, "if it is compressed, unpack it first");
 }

@@ -5,7 +5,7 @@ use crate::certificate::printable_name;
 use crate::handshake::messages::{ClientHello, ClientProof, Fixed, Seal, WorkerHello};
 use crate::handshake::scene::{Scene, Side};
 use crate::handshake::{
-    CLIENT_PURPOSE, Identity, NONCE_BYTES, ProofError, Proven, Standing, WORKER_PURPOSE,
+    CLIENT_PURPOSE, Certification, Identity, NONCE_BYTES, ProofError, Proven, WORKER_PURPOSE,
 };
 
 /// A client that waits for the worker's hello.
@@ -41,13 +41,13 @@ impl ClientHandshake {
         let (device, name) = (&hello.device, hello.name.as_str());
         let (authority, secret) = (own.peer.authority(), own.peer.secret());
         let keyed = hello.seal.check(WORKER_PURPOSE, device, &transcript, name)?;
-        let standing = match &hello.certificate {
+        let certification = match &hello.certificate {
             Some(certificate) => {
                 certificate.check(&authority, device, MemberRole::Worker, now_s)?;
-                Standing::Certified
+                Certification::Certified
             }
             // One that enters by its certificate cannot tell.
-            None if secret.is_none() || keyed.by(secret) => Standing::Uncertified,
+            None if secret.is_none() || keyed.by(secret) => Certification::Uncertified,
             None => return Err(ProofError::NoMember),
         };
         let seal = Seal::new(CLIENT_PURPOSE, &own.device, secret, &transcript, "");
@@ -57,6 +57,6 @@ impl ClientHandshake {
         let removals = own.removals.beyond(&hello.removals);
         let proof = ClientProof { certificate: own.certificate, removals, seal };
         let certificate = hello.certificate.clone();
-        Ok((proof, Proven { device: *device, name, standing, certificate, news, transcript }))
+        Ok((proof, Proven { device: *device, name, certification, certificate, news, transcript }))
     }
 }

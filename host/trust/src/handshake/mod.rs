@@ -14,7 +14,7 @@
 //! disagree, and neither accepts. A proof that was seen once fits no other conversation.
 //!
 //! The client accepts a worker that is certified by the room's authority; of one that is not certified but
-//! knows the room's secret it learns so ([`Standing`]), and decides. The worker accepts a client that knows
+//! knows the room's secret it learns so ([`Certification`]), and decides. The worker accepts a client that knows
 //! the secret, or is certified, unless it has been removed from the room. Each side tells the other which
 //! devices it knows to be removed.
 
@@ -31,7 +31,7 @@ pub use fingerprint::certificate_hash;
 pub use messages::{
     ClientHello, ClientMessage, ClientProof, Fixed, Seal, WorkerHello, WorkerMessage,
 };
-pub use scene::{Binding, Scene, Transcript, Transport};
+pub use scene::{Binding, ConnectionKind, Scene, Transcript};
 pub use worker::WorkerHandshake;
 
 use crate::certificate::{Certificate, CertificateError, MemberRole, Subject, printable_name};
@@ -106,7 +106,7 @@ pub struct Proven {
     /// What it calls itself; what the authority calls it, if it is certified.
     pub name: Printable,
     /// What the room's authority says of it.
-    pub standing: Standing,
+    pub certification: Certification,
     /// What it has shown, if it is certified.
     pub certificate: Option<Certificate>,
     /// The removals that this side did not know yet.
@@ -117,7 +117,7 @@ pub struct Proven {
 
 /// Whether a room's authority certifies a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Certification {
     /// It is certified for its role.
     Certified,
     /// Nothing: the device knows the room's secret, and no more.

@@ -9,14 +9,14 @@ const PURPOSE: &[u8] = b"sleap-rtc conversation 1";
 
 /// What carries a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum ConnectionKind {
     /// QUIC, by iroh.
     Iroh,
     /// A WebRTC data channel.
     Webrtc,
 }
 
-impl Transport {
+impl ConnectionKind {
     fn word(self) -> &'static [u8] {
         match self {
             Self::Iroh => b"iroh",
@@ -30,7 +30,7 @@ impl Transport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding {
     /// What carries it.
-    pub transport: Transport,
+    pub transport: ConnectionKind,
     /// The client's end: the public key of its iroh endpoint, or the SHA-256 of its DTLS certificate.
     pub client: [u8; 32],
     /// The worker's end.

@@ -5,7 +5,8 @@ use crate::device::DeviceId;
 use crate::handshake::messages::{ClientHello, ClientProof, Fixed, Keyed, Seal, WorkerHello};
 use crate::handshake::scene::{Scene, Side, Transcript};
 use crate::handshake::{
-    Admits, CLIENT_PURPOSE, Identity, NONCE_BYTES, ProofError, Proven, Standing, WORKER_PURPOSE,
+    Admits, CLIENT_PURPOSE, Certification, Identity, NONCE_BYTES, ProofError, Proven,
+    WORKER_PURPOSE,
 };
 use sleap_rtc_protocol::text::Printable;
 
@@ -58,19 +59,20 @@ impl WorkerHandshake {
         let issued_s = proof.certificate.as_ref().map(|shown| shown.subject().issued_s);
         let is_shown = matches!(
             member,
-            Ok(Standing::Certified) | Err(ProofError::Certificate(CertificateError::Expired))
+            Ok(Certification::Certified) | Err(ProofError::Certificate(CertificateError::Expired))
         );
         if own.removals.cover(&client, issued_s.filter(|_| is_shown)) {
             return Err(ProofError::Removed);
         }
-        let standing = match (member, admits) {
-            (Err(_), Admits::JobHolders) => Standing::JobHolder,
+        let certification = match (member, admits) {
+            (Err(_), Admits::JobHolders) => Certification::JobHolder,
             (member, _) => member?,
         };
-        let certificate = proof.certificate.clone().filter(|_| standing == Standing::Certified);
+        let certificate =
+            proof.certificate.clone().filter(|_| certification == Certification::Certified);
         let certified = certificate.as_ref().map(|of| of.subject().name.clone());
         let name = certified.unwrap_or_else(|| Printable::line(&client.short(), 64));
-        Ok(Proven { device: client, name, standing, certificate, news, transcript })
+        Ok(Proven { device: client, name, certification, certificate, news, transcript })
     }
 }
 
@@ -82,17 +84,17 @@ impl Identity {
         proof: &ClientProof,
         keyed: &Keyed<'_>,
         now_s: u64,
-    ) -> Result<Standing, ProofError> {
+    ) -> Result<Certification, ProofError> {
         if let Some(certificate) = &proof.certificate {
             certificate.check(&self.peer.authority(), client, MemberRole::Client, now_s)?;
-            return Ok(Standing::Certified);
+            return Ok(Certification::Certified);
         }
         let (number, peer) = (self.removals.token_number(), &self.peer);
         let knows = |number| keyed.by(peer.renewed(number).secret());
         // Without the authority nobody can tell an old token from the one that replaced it.
         let can_tell = number == 0 || peer.authority_key().is_some();
         if can_tell && knows(number) {
-            return Ok(Standing::Uncertified);
+            return Ok(Certification::Uncertified);
         }
         Err(match (0..number).any(knows) {
             true => ProofError::OldToken,

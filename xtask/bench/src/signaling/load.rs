@@ -1,7 +1,7 @@
 //! The measurements themselves.
 
 use super::SignalingOptions;
-use super::peer::{Identity, Peer};
+use super::peer::{Peer, PeerIdentity};
 use super::process::ServerProcess;
 use super::table::Table;
 use anyhow::{Context, Result, ensure};
@@ -43,10 +43,10 @@ impl Load {
     }
 
     /// Signs in new peers.
-    async fn identities(&self, count: usize) -> Result<Vec<Identity>> {
+    async fn identities(&self, count: usize) -> Result<Vec<PeerIdentity>> {
         let first = self.next_number.get();
         self.next_number.set(first + count);
-        let one = |number| Identity::new(self.server, number);
+        let one = |number| PeerIdentity::new(self.server, number);
         stream::iter(first..first + count).map(one).buffered(AT_ONCE).try_collect().await
     }
 
@@ -58,7 +58,7 @@ impl Load {
         role: &str,
     ) -> Result<Vec<Peer>> {
         let identities = self.identities(count).await?;
-        let one = |identity: Identity| identity.register(self.server, room, role);
+        let one = |identity: PeerIdentity| identity.register(self.server, room, role);
         stream::iter(identities).map(one).buffered(AT_ONCE).try_collect().await
     }
 

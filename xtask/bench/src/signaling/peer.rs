@@ -21,7 +21,7 @@ const PEERS_PER_ADDRESS: usize = 20;
 
 /// The identity of a peer.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct PeerIdentity {
     pub peer_id: String,
     id_token: String,
     number: usize,
@@ -59,7 +59,7 @@ async fn post(server: SocketAddr, number: usize, path: &str, token: &str) -> Res
     Ok(serde_json::from_str(body)?)
 }
 
-impl Identity {
+impl PeerIdentity {
     /// Signs in as a new peer.
     pub async fn new(server: SocketAddr, number: usize) -> Result<Self> {
         let answer = post(server, number, "/anonymous-signin", "").await?;

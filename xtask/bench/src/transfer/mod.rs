@@ -7,11 +7,13 @@
 //! | `measure` | runs one row |
 //! | `ours` | signaling server, worker and client, as users run them |
 //! | `pairs`, `end` | two ends without files and hashes: TCP, aiortc |
+//! | `fairness` | one transfer beside one TCP connection (`bench fairness`) |
 //! | `ssh` | `scp` and `rsync` |
 //! | `place`, `running`, `meter`, `files` | where, how, at what cost, and what |
 //! | `table` | medians, ratios, goals |
 
 pub mod end;
+pub mod fairness;
 mod files;
 mod measure;
 mod meter;

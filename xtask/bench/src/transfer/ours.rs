@@ -6,6 +6,7 @@ use super::meter::{Cost, Meter, Scope};
 use super::place::{Place, Side};
 use super::running::{Deadline, Running};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ const QUICK: [(&str, &str); 5] = [
 ];
 
 /// How client and worker are connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Way {
     /// Over iroh.
     Direct,
@@ -80,11 +81,11 @@ pub struct Job {
 
 /// A line of the client's log about a connection or a transfer.
 #[derive(Deserialize)]
-struct Logged {
+pub struct Logged {
     message: String,
     took_ms: f64,
     #[serde(default)]
-    bytes: u64,
+    pub bytes: u64,
     #[serde(default)]
     already_there_bytes: u64,
 }
@@ -189,7 +190,7 @@ impl<'a> Site<'a> {
 }
 
 impl Logged {
-    fn took(&self) -> Duration {
+    pub fn took(&self) -> Duration {
         Duration::from_secs_f64(self.took_ms / 1e3)
     }
 
@@ -206,7 +207,7 @@ impl Logged {
 }
 
 /// The client's next line with this message.
-fn logged(client: &mut Running, message: &str, deadline: Deadline) -> Result<Logged> {
+pub fn logged(client: &mut Running, message: &str, deadline: Deadline) -> Result<Logged> {
     client.line(&format!("line {message:?}"), deadline, |line| {
         let logged: Logged = serde_json::from_str(line).ok()?;
         (logged.message == message).then_some(logged)

@@ -32,7 +32,7 @@ pub enum Congestion {
 
 impl Congestion {
     /// As the kernel calls it.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cubic => "cubic",
             Self::Bbr => "bbr",

@@ -59,6 +59,18 @@ impl Place {
         }
     }
 
+    /// Runs `work` at an end. The sockets that it opens stay there.
+    pub fn run<T: Send + 'static>(
+        &self,
+        side: Side,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        match self.namespace(side) {
+            Some(namespace) => namespace.run(work),
+            None => Ok(work()),
+        }
+    }
+
     /// Starts a process at an end.
     pub fn spawn(&self, side: Side, mut command: Command) -> Result<Child> {
         let child: io::Result<Child> = match self.namespace(side) {

@@ -250,6 +250,19 @@ pub fn disk_space(folder: &Path) -> io::Result<DiskSpace> {
     })
 }
 
+/// Has the file system of `folder` write what it holds back. Some (Btrfs) count removed files towards a
+/// quota until then.
+///
+/// # Errors
+/// The system's.
+pub fn sync_disk(folder: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::fs::syncfs(File::open(folder)?)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = folder;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

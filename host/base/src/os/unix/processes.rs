@@ -1,6 +1,6 @@
 //! Processes: how this one is asked to end, and how others are ended.
 
-use crate::os::{FileExt, Request};
+use crate::os::{EndRequest, FileExt};
 use rustix::process::{Pid, kill_process_group};
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -46,7 +46,7 @@ impl Requests {
     }
 
     /// Waits for the next one.
-    pub async fn next(&mut self) -> Request {
+    pub async fn next(&mut self) -> EndRequest {
         let hang_up = async {
             match &mut self.hang_ups {
                 Some(signals) => _ = signals.recv().await,
@@ -54,9 +54,9 @@ impl Requests {
             }
         };
         tokio::select! {
-            _ = self.interrupts.recv() => Request::Interrupt,
-            _ = self.terminations.recv() => Request::Terminate,
-            () = hang_up => Request::Terminate,
+            _ = self.interrupts.recv() => EndRequest::Interrupt,
+            _ = self.terminations.recv() => EndRequest::Terminate,
+            () = hang_up => EndRequest::Terminate,
         }
     }
 }

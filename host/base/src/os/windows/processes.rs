@@ -1,6 +1,6 @@
 //! Processes: how this one is asked to end, and how others are ended.
 
-use crate::os::Request;
+use crate::os::EndRequest;
 use std::io;
 use std::ops::Range;
 use std::process::Stdio;
@@ -43,13 +43,13 @@ impl Requests {
     }
 
     /// Waits for the next one.
-    pub async fn next(&mut self) -> Request {
+    pub async fn next(&mut self) -> EndRequest {
         tokio::select! {
-            _ = self.interrupts.recv() => Request::Interrupt,
-            _ = self.breaks.recv() => Request::Terminate,
-            _ = self.closing.recv() => Request::Terminate,
-            _ = self.leaving.recv() => Request::Terminate,
-            _ = self.shutdowns.recv() => Request::Terminate,
+            _ = self.interrupts.recv() => EndRequest::Interrupt,
+            _ = self.breaks.recv() => EndRequest::Terminate,
+            _ = self.closing.recv() => EndRequest::Terminate,
+            _ = self.leaving.recv() => EndRequest::Terminate,
+            _ = self.shutdowns.recv() => EndRequest::Terminate,
         }
     }
 }

@@ -1,15 +1,17 @@
 //! The page's side of the engine.
 
 use super::messages::{Opened, Reply, Request};
+use crate::browser::parcel::Parcel;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::StreamExt;
 use js_sys::Array;
+use sleap_rtc_protocol::ids::JobId;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Event, File, MessageEvent, Worker, WorkerOptions, WorkerType};
+use web_sys::{Event, MessageEvent, Worker, WorkerOptions, WorkerType};
 
 /// The engine cannot do it. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -150,16 +152,25 @@ impl Session {
         sent.map_err(|error| EngineError(format!("the browser cannot start the engine: {error:?}")))
     }
 
-    /// Opens the package in `file`.
+    /// Opens what was given.
     ///
     /// # Errors
     /// It is no package, or no worker could run it.
-    pub async fn open(&mut self, file: &File) -> Result<Box<Opened>, EngineError> {
-        self.ask(&Request::Open, file, false)?;
+    pub async fn open(&mut self, parcel: &Parcel) -> Result<Box<Opened>, EngineError> {
+        self.ask(&Request::Open, &parcel.to_js(), false)?;
         match self.answer().await? {
             (Reply::Opened(opened), _) => Ok(opened),
             _ => Err(EngineError("the engine says something else".into())),
         }
+    }
+
+    /// Begins with the result of `job`, or goes on with what the browser has of it.
+    ///
+    /// # Errors
+    /// The engine cannot be started.
+    pub async fn receive(&mut self, job: &JobId) -> Result<(), EngineError> {
+        self.ask(&Request::Receive(job.clone()), &JsValue::NULL, false)?;
+        self.answer().await.map(drop)
     }
 
     /// The next answer. Cancel safe.

@@ -2,18 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::frame::TransferFrame;
+use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::transfer::BlobHash;
 
 /// To the engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// List, check and describe the package in the file that comes along.
+    /// List, check and describe the package in the parcel that comes along.
     Open,
     /// Hash the opened package.
     Hash,
     /// Read a piece of it.
     Read(BlobHash),
+    /// Begin with the result of this job.
+    Receive(JobId),
     /// A frame of the lists of a result.
     List(TransferFrame),
     /// The chunk of a result that comes along.
@@ -35,6 +38,8 @@ pub enum Reply {
     Lists(Vec<TransferFrame>),
     /// The piece comes along.
     Piece(BlobHash),
+    /// What the browser has of the result is known.
+    Receiving,
     /// The lists of the result are complete: these frames request all of it.
     Wanted {
         /// The frames.

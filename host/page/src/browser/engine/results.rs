@@ -4,7 +4,7 @@ use super::archive::{self, Known, Parts};
 use super::messages::ResultFile;
 use super::source;
 use js_sys::Array;
-use sleap_rtc_package::pieces::hash;
+use sleap_rtc_package::pieces::is_piece;
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::lists::{IncomingLists, ListError, want_frames};
 use sleap_rtc_protocol::transfer::{BlobHash, Chunk, IncomingPiece, Manifest, Packing, Piece};
@@ -42,23 +42,25 @@ pub struct ArrivingResult {
     wanted: HashMap<BlobHash, (Piece, u64)>,
     incomplete: HashMap<BlobHash, IncomingPiece>,
     kept: HashMap<BlobHash, Blob>,
+    /// How many pieces are on their way to the disk.
+    leaving: usize,
     verified_bytes: u64,
 }
 
-impl Default for ArrivingResult {
-    fn default() -> Self {
+impl ArrivingResult {
+    /// A result of which the browser has `kept` these pieces, which were verified.
+    pub fn new(kept: HashMap<BlobHash, Blob>) -> Self {
         Self {
             lists: IncomingLists::new(u64::MAX),
             manifest: None,
             wanted: HashMap::new(),
             incomplete: HashMap::new(),
-            kept: HashMap::new(),
+            kept,
+            leaving: 0,
             verified_bytes: 0,
         }
     }
-}
 
-impl ArrivingResult {
     /// Takes a frame of the lists. Once they are complete, returns the frames that request what is not
     /// there yet, and the size of everything in bytes.
     ///
@@ -98,14 +100,20 @@ impl ArrivingResult {
 
     /// Whether everything is there.
     pub fn is_complete(&self) -> bool {
-        self.manifest.is_some() && self.wanted.is_empty()
+        self.manifest.is_some() && self.wanted.is_empty() && self.leaving == 0
     }
 
-    /// Takes a chunk. Returns whether it has completed a piece.
+    /// A piece has reached the disk, unless the browser keeps no more there.
+    pub fn has_left(&mut self, piece: BlobHash, on_disk: Option<Blob>) {
+        self.leaving = self.leaving.saturating_sub(1);
+        self.kept.extend(on_disk.map(|blob| (piece, blob)));
+    }
+
+    /// Takes a chunk. If it has completed a piece, returns that, which should leave the memory.
     ///
     /// # Errors
     /// It was not requested, or the piece is damaged.
-    pub fn chunk(&mut self, bytes: &[u8]) -> Result<bool, ResultFault> {
+    pub fn chunk(&mut self, bytes: &[u8]) -> Result<Option<(BlobHash, Blob)>, ResultFault> {
         let chunk = Chunk::decode(bytes).ok_or(ResultFault::Content)?;
         let (piece, places) = *self.wanted.get(&chunk.piece).ok_or(ResultFault::Content)?;
         let count = self.incomplete.len();
@@ -115,16 +123,17 @@ impl ArrivingResult {
             return Err(ResultFault::Content);
         }
         if !incomplete.push(&chunk) {
-            return Ok(false);
+            return Ok(None);
         }
         let arrived = self.incomplete.remove(&chunk.piece).ok_or(ResultFault::Content)?;
         let (packing, bytes) = arrived.finish();
         let bytes = unpack(piece, packing, bytes).ok_or(ResultFault::Content)?;
         let blob = archive::blob(&bytes).map_err(full)?;
-        self.kept.insert(piece.blake3, blob);
+        self.kept.insert(piece.blake3, blob.clone());
         self.wanted.remove(&piece.blake3);
         self.verified_bytes += places * u64::from(piece.bytes);
-        Ok(true)
+        self.leaving += 1;
+        Ok(Some((piece.blake3, blob)))
     }
 
     /// The files, once all are complete: what they are called, and what is in them.
@@ -188,5 +197,5 @@ fn unpack(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<Vec<u8>> {
             unpacked
         }
     };
-    (bytes.len() == piece.bytes as usize && hash(&bytes) == piece.blake3).then_some(bytes)
+    is_piece(piece, &bytes).then_some(bytes)
 }

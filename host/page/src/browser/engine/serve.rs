@@ -3,17 +3,23 @@
 use super::messages::{Reply, Request};
 use super::packages::GivenPackage;
 use super::results::ArrivingResult;
+use crate::browser::database;
+use crate::browser::parcel::Parcel;
 use js_sys::{Array, ArrayBuffer, Uint8Array};
+use sleap_rtc_protocol::ids::JobId;
+use sleap_rtc_protocol::transfer::BlobHash;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 
 /// What a session is about.
 enum Subject {
     Package(Box<GivenPackage>),
-    Result(Box<ArrivingResult>),
+    Result(JobId, Box<ArrivingResult>),
 }
 
 struct Server {
@@ -27,7 +33,7 @@ type Done = Result<(), String>;
 /// Serves until the page ends this thread.
 pub fn serve() -> Result<(), JsValue> {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().dyn_into()?;
-    let server = Server { scope: scope.clone(), subjects: RefCell::default() };
+    let server = Rc::new(Server { scope: scope.clone(), subjects: RefCell::default() });
     let answering = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
         server.answer(&event.data());
     });
@@ -38,14 +44,14 @@ pub fn serve() -> Result<(), JsValue> {
 }
 
 impl Server {
-    fn answer(&self, message: &JsValue) {
+    fn answer(self: &Rc<Self>, message: &JsValue) {
         let Some(parts) = message.dyn_ref::<Array>() else { return };
         let (id, text) = (parts.get(0).as_f64(), parts.get(1).as_string());
         let request = text.and_then(|text| serde_json::from_str(&text).ok());
         let (Some(id), Some(request)) = (id, request) else { return };
         let id = id as u32;
         if let Err(text) = self.handle(id, request, parts.get(2)) {
-            self.reply(id, &Reply::Failed(text), &JsValue::NULL, &Array::new());
+            self.say(id, &Reply::Failed(text));
         }
     }
 
@@ -60,9 +66,9 @@ impl Server {
         self.reply(id, reply, &JsValue::NULL, &Array::new());
     }
 
-    fn handle(&self, id: u32, request: Request, with: JsValue) -> Done {
+    fn handle(self: &Rc<Self>, id: u32, request: Request, with: JsValue) -> Done {
         match request {
-            Request::Open => self.open(id, with),
+            Request::Open => self.open(id, &with),
             Request::Hash => self.with_package(id, |package| {
                 let read = |bytes| self.say(id, &Reply::HashedBytes(bytes));
                 let lists = package.hash(read).map_err(|error| error.to_string())?;
@@ -75,7 +81,11 @@ impl Server {
                 self.reply(id, &Reply::Piece(piece), &buffer, &Array::of1(&buffer));
                 Ok(())
             }),
-            Request::List(frame) => self.with_result(id, |result| {
+            Request::Receive(job) => {
+                self.receive(id, job);
+                Ok(())
+            }
+            Request::List(frame) => self.with_result(id, |_, result| {
                 let listed = result.list(frame).map_err(|fault| fault.to_string())?;
                 if let Some((frames, total_bytes)) = listed {
                     self.say(id, &Reply::Wanted { frames, total_bytes });
@@ -83,15 +93,15 @@ impl Server {
                 }
                 Ok(())
             }),
-            Request::Chunk => self.with_result(id, |result| {
+            Request::Chunk => self.with_result(id, |job, result| {
                 let bytes = Uint8Array::new(with.unchecked_ref::<ArrayBuffer>()).to_vec();
-                if result.chunk(&bytes).map_err(|fault| fault.to_string())? {
+                if let Some(piece) = result.chunk(&bytes).map_err(|fault| fault.to_string())? {
                     self.say(id, &Reply::Verified(result.verified_bytes()));
-                    self.tell_if_complete(id, result)?;
+                    self.keep(id, job.clone(), piece);
                 }
                 Ok(())
             }),
-            Request::Zip => self.with_result(id, |result| {
+            Request::Zip => self.with_result(id, |_, result| {
                 let zip = result.zip().map_err(|fault| fault.to_string())?;
                 self.reply(id, &Reply::Zipped, &zip, &Array::new());
                 Ok(())
@@ -103,12 +113,40 @@ impl Server {
         }
     }
 
-    fn open(&self, id: u32, file: JsValue) -> Done {
-        let file: File = file.dyn_into().map_err(|_| "no file was given")?;
-        let (package, opened) = GivenPackage::open(file).map_err(|fault| fault.to_string())?;
+    fn open(&self, id: u32, parcel: &JsValue) -> Done {
+        let parcel = Parcel::from_js(parcel).ok_or("no file was given")?;
+        let (package, opened) = GivenPackage::open(parcel).map_err(|fault| fault.to_string())?;
         self.subjects.borrow_mut().insert(id, Subject::Package(Box::new(package)));
         self.say(id, &Reply::Opened(Box::new(opened)));
         Ok(())
+    }
+
+    /// Begins with a result, once it is known what the browser has of it.
+    fn receive(self: &Rc<Self>, id: u32, job: JobId) {
+        let server = self.clone();
+        spawn_local(async move {
+            let kept = database::find_pieces(&job).await;
+            let result = Subject::Result(job, Box::new(ArrivingResult::new(kept)));
+            server.subjects.borrow_mut().insert(id, result);
+            server.say(id, &Reply::Receiving);
+        });
+    }
+
+    /// Moves a piece from the memory to the disk.
+    fn keep(self: &Rc<Self>, id: u32, job: JobId, (piece, content): (BlobHash, Blob)) {
+        let server = self.clone();
+        spawn_local(async move {
+            // Where the browser keeps nothing, it stays in the memory.
+            let on_disk = database::keep_piece(&job, piece, &content).await.ok();
+            drop(content);
+            let done = server.with_result(id, |_, result| {
+                result.has_left(piece, on_disk);
+                server.tell_if_complete(id, result)
+            });
+            if let Err(text) = done {
+                server.say(id, &Reply::Failed(text));
+            }
+        });
     }
 
     fn tell_if_complete(&self, id: u32, result: &ArrivingResult) -> Done {
@@ -132,12 +170,12 @@ impl Server {
         }
     }
 
-    fn with_result(&self, id: u32, work: impl FnOnce(&mut ArrivingResult) -> Done) -> Done {
-        let mut subjects = self.subjects.borrow_mut();
-        let new = || Subject::Result(Box::default());
-        match subjects.entry(id).or_insert_with(new) {
-            Subject::Result(result) => work(result),
-            Subject::Package(_) => Err("this is no result".into()),
+    fn with_result(&self, id: u32, work: impl FnOnce(&JobId, &mut ArrivingResult) -> Done) -> Done {
+        match self.subjects.borrow_mut().get_mut(&id) {
+            Some(Subject::Result(job, result)) => work(job, result),
+            Some(Subject::Package(_)) => Err("these files are a package, not a result".into()),
+            // Nobody waits for it any more.
+            None => Ok(()),
         }
     }
 }

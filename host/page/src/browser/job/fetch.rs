@@ -18,7 +18,10 @@ impl<T: Fn(JobNews)> JobTask<T> {
             match (command, &mut result) {
                 (Command::Fetch, _) => {
                     (self.tell)(JobNews::Phase(Phase::Fetching));
-                    let session = result.take().unwrap_or_else(|| self.around.engine.session());
+                    let session = match result.take() {
+                        Some(session) => session,
+                        None => self.begin_result().await,
+                    };
                     let (session, fetched) = self.fetch(session).await;
                     result = Some(session);
                     if let Err(error) = fetched {
@@ -41,6 +44,14 @@ impl<T: Fn(JobNews)> JobTask<T> {
                 _ => {}
             }
         }
+    }
+
+    /// A result, at the engine.
+    async fn begin_result(&self) -> Session {
+        let mut session = self.around.engine.session();
+        // An engine that cannot be started says so again when it is asked.
+        let _ = session.receive(&self.id).await;
+        session
     }
 
     /// Fetches the result into `session`, which keeps what has arrived.

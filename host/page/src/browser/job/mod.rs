@@ -20,6 +20,7 @@ pub use news::{Command, JobNews, Phase, Results};
 use super::clock::sleep;
 use super::connect::{Goal, connect};
 use super::engine::{Engine, Opened, Reply, Request, Session};
+use super::parcel::Parcel;
 use super::random;
 use super::room::Room;
 use super::talk::{Heard, Talk, TalkError, refused};
@@ -37,7 +38,6 @@ use sleap_rtc_trust::session::JobString;
 use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::JsValue;
-use web_sys::File;
 
 /// How long a worker may take to answer a submission, which includes its policies.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
@@ -146,9 +146,9 @@ impl<T: Fn(JobNews)> JobTask<T> {
     }
 
     /// Follows a job that a worker has, and goes on to send its `package` if the worker lacks it.
-    pub async fn attach(mut self, package: Option<File>) {
-        if let Some(file) = package
-            && let Err(error) = self.open_again(&file).await
+    pub async fn attach(mut self, package: Option<Parcel>) {
+        if let Some(parcel) = package
+            && let Err(error) = self.open_again(&parcel).await
         {
             (self.tell)(JobNews::Phase(Phase::Failed(error.to_string())));
             return;
@@ -156,9 +156,9 @@ impl<T: Fn(JobNews)> JobTask<T> {
         self.live(None).await;
     }
 
-    async fn open_again(&mut self, file: &File) -> Result<(), TalkError> {
+    async fn open_again(&mut self, parcel: &Parcel) -> Result<(), TalkError> {
         let mut package = self.around.engine.session();
-        let opened = package.open(file).await.map_err(|e| TalkError::Files(e.to_string()))?;
+        let opened = package.open(parcel).await.map_err(|e| TalkError::Files(e.to_string()))?;
         self.read(package, *opened).await?;
         let owner = self.worker.as_ref().map(|worker| self.cache_owner(worker));
         if let Some(submission) = &mut self.submission {

@@ -2,8 +2,8 @@
 
 use crate::browser::engine::ResultFile;
 use sleap_rtc_protocol::job::JobEvent;
-use sleap_rtc_protocol::line::WaitingNews;
 use sleap_rtc_protocol::meter::{Direction, Progress};
+use sleap_rtc_protocol::queue_report::QueueStatus;
 use sleap_rtc_trust::session::JobString;
 use wasm_bindgen::JsValue;
 use web_sys::Blob;
@@ -49,13 +49,15 @@ pub enum JobNews {
     /// What it is called, and where it is.
     Chosen(String),
     /// It waits for a slot.
-    Waiting(Box<WaitingNews>),
+    Waiting(Box<QueueStatus>),
     /// Something has happened, at this time in milliseconds since 1970.
     Event(JobEvent, u64),
     /// The result is here.
     Fetched(Results),
     /// The result is packed.
     Zip(JsValue),
+    /// The result is in the folder of this name.
+    Saved(String),
     /// Something did not work. It may be tried again.
     Trouble(String),
 }

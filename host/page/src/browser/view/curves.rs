@@ -8,19 +8,21 @@ use sleap_rtc_protocol::chart::{Frame, HEIGHT, Scale, WIDTH, short};
 use sleap_rtc_protocol::course::{Epoch, RunCourse};
 use sleap_rtc_protocol::meter::time;
 use wasm_bindgen::JsCast;
-use web_sys::{Element as Node, Event, PointerEvent};
+use web_sys::{Element as Node, Event, KeyboardEvent, PointerEvent};
 
 /// What is around the plot, in the picture's units: left, top, right, bottom.
 const MARGINS: [f64; 4] = [60.0, 10.0, 12.0, 28.0];
 
 /// One card for each run, and the choice of a scale.
 pub fn all(job: &JobState, model: &Model) -> Option<Element> {
-    if job.course.runs.is_empty() {
-        return None;
-    }
+    // Predictions have no losses.
+    let is_training = job.course.progress.frames.is_none() && job.course.outcome.is_none();
     let runs = job.course.runs.iter().enumerate();
-    let cards = runs.map(|(place, run)| card(place, run, model));
-    Some(el("div").class("curves").key("curves").with(scales(model)).all(cards))
+    let runs =
+        runs.filter(|(_, run)| !run.epochs.is_empty() || is_training && run.outcome.is_none());
+    let cards: Vec<Element> = runs.map(|(place, run)| card(place, run, model)).collect();
+    (!cards.is_empty())
+        .then(|| el("div").class("curves").key("curves").with(scales(model)).all(cards))
 }
 
 fn scales(model: &Model) -> Element {
@@ -112,6 +114,8 @@ fn picture(place: usize, run: &RunCourse, frame: &Frame, shown: Option<&Epoch>) 
         dots.collect::<Vec<_>>()
     });
     let frame = frame.clone();
+    let last = run.epochs.last().map_or(0, |epoch| epoch.number);
+    let here = shown.map_or(last, |epoch| epoch.number);
     svg("svg")
         .class("plot")
         .attr("viewBox", format!("{} {} {width} {height}", -left, -top))
@@ -127,6 +131,24 @@ fn picture(place: usize, run: &RunCourse, frame: &Frame, shown: Option<&Epoch>) 
             }
         })
         .on("pointerleave", |_| send(Msg::Point(None)))
+        .attr("tabindex", 0)
+        .on("keydown", move |event| {
+            if let Some(epoch) = moved(event, here, last) {
+                event.prevent_default();
+                send(Msg::Point(Some((place, epoch))));
+            }
+        })
+}
+
+/// The epoch to which a key moves from `here`, among those up to `last`.
+fn moved(event: &Event, here: u64, last: u64) -> Option<u64> {
+    match event.dyn_ref::<KeyboardEvent>()?.key().as_str() {
+        "ArrowLeft" => Some(here.saturating_sub(1)),
+        "ArrowRight" => Some(here.saturating_add(1).min(last)),
+        "Home" => Some(0),
+        "End" => Some(last),
+        _ => None,
+    }
 }
 
 /// Where the pointer is, in the picture's units from the left.

@@ -1,23 +1,18 @@
 //! One job: how far it is, its losses, its log, and its result.
 
-use super::curves;
 use super::parts::{button, job_name, meter, phase_word, problem, tone};
+use super::{curves, log};
 use crate::browser::dom::{Element, el};
 use crate::browser::job::{Phase, Results};
-use crate::browser::message::{Msg, Wish, send};
+use crate::browser::message::{Msg, Wish};
 use crate::browser::model::{JobState, Model};
+use crate::browser::save::can_save_into_folders;
 use crate::words::{self, has_line};
-use sleap_rtc_protocol::course::MAX_LINES;
 use sleap_rtc_protocol::job::JobOutcome;
-use sleap_rtc_protocol::line::WaitingNews;
-use sleap_rtc_protocol::line::words::{headline, table};
 use sleap_rtc_protocol::meter::bytes;
+use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_protocol::queue_report::words::{headline, table};
 use sleap_rtc_protocol::text::Printable;
-use wasm_bindgen::JsCast;
-use web_sys::HtmlInputElement;
-
-/// The lines of the log that are shown at once.
-const SHOWN_LINES: usize = 400;
 
 /// The screen.
 pub fn screen(job: &JobState, model: &Model) -> Element {
@@ -42,7 +37,7 @@ pub fn screen(job: &JobState, model: &Model) -> Element {
         .all(job.trouble.as_deref().map(problem))
         .all(job.results.as_ref().map(|results| result(job, results)))
         .all(curves::all(job, model))
-        .with(log(job, model))
+        .with(log::card(job, model))
         .all(elsewhere(job))
 }
 
@@ -95,7 +90,12 @@ fn controls(job: &JobState, model: &Model) -> Element {
     if job.course.outcome.is_some() && job.phase == Phase::Over {
         match job.results {
             None => buttons.push(wish(job, "Fetch the results", "first", Wish::Fetch)),
-            Some(_) => buttons.push(wish(job, "Save all as a zip", "first", Wish::SaveZip)),
+            Some(_) => {
+                buttons.push(wish(job, "Save all as a zip", "first", Wish::SaveZip));
+                if can_save_into_folders() {
+                    buttons.push(wish(job, "Save into a folder…", "", Wish::SaveFolder));
+                }
+            }
         }
     }
     if matches!(job.phase, Phase::Over | Phase::Failed(_) | Phase::Lost) {
@@ -105,12 +105,12 @@ fn controls(job: &JobState, model: &Model) -> Element {
 }
 
 /// Where a job stands that waits, in the command line's words.
-fn waiting(job: &JobState, news: &WaitingNews, card: Element) -> Element {
+fn waiting(job: &JobState, news: &QueueStatus, card: Element) -> Element {
     let worker = Printable::line(&job.known.worker, 80);
     let why = Printable::line(&news.reason.message, 200);
     card.key("waiting")
         .with(el("p").attr("role", "status").with(headline(&worker, news)))
-        .with(el("pre").class("line").with(table(&news.line, news.untold).join("\n")))
+        .with(el("pre").class("line").with(table(&news.line, news.omitted_jobs).join("\n")))
         .with(el("p").class("soft").with(String::from(why)))
 }
 
@@ -136,6 +136,7 @@ fn state(job: &JobState) -> Option<Element> {
             Some(card.with(el("p").with("Connecting to the worker. The job goes on meanwhile.")))
         }
         Phase::Failed(why) => Some(card.with(problem(why))),
+        Phase::Following if job.course.outcome.is_none() => going_on(job, card),
         Phase::Following | Phase::Over => outcome(job, card),
     }
 }
@@ -151,11 +152,26 @@ fn transfer(job: &JobState, card: Element) -> Element {
         .all(meter_of.already().map(|already| el("p").class("soft").with(already)))
 }
 
+/// How far a job is that goes on.
+fn going_on(job: &JobState, card: Element) -> Option<Element> {
+    let progress = &job.course.progress;
+    let text = progress.to_string();
+    let frames = progress
+        .frames
+        .map(|(done, all)| meter("Frames with predictions", done as f64 / all.max(1) as f64));
+    Some(card.with(el("p").with(text)).all(frames).all(sent(job)))
+}
+
+fn sent(job: &JobState) -> Option<Element> {
+    let (progress, meter) = job.transfer.zip(job.meter.as_ref())?;
+    let there = progress.already_there_bytes;
+    (there > 0).then(|| {
+        let text = format!("{}: {} already there", meter.direction.label(), bytes(there));
+        el("p").class("soft").with(text)
+    })
+}
+
 fn outcome(job: &JobState, card: Element) -> Option<Element> {
-    let sent = job.transfer.zip(job.meter.as_ref()).and_then(|(progress, meter)| {
-        let there = progress.already_there_bytes;
-        (there > 0).then(|| format!("{}: {} already there", meter.direction.label(), bytes(there)))
-    });
     match &job.course.outcome {
         Some(JobOutcome::Failed { message, .. }) => Some(
             card.with(problem("The job failed:")).with(el("pre").with(words::message(message))),
@@ -163,7 +179,7 @@ fn outcome(job: &JobState, card: Element) -> Option<Element> {
         Some(JobOutcome::Interrupted) => Some(card.with(problem(
             "The job was interrupted on the worker. What it had saved by then can be fetched.",
         ))),
-        _ => sent.map(|sent| card.with(el("p").class("soft").with(sent))),
+        _ => sent(job).map(|sent| card.with(sent)),
     }
 }
 
@@ -181,55 +197,9 @@ fn result(job: &JobState, results: &Results) -> Element {
         .key("results")
         .with(el("h3").with("Results"))
         .with(el("p").class("soft").with("Every file was compared with its hash."))
+        .all(job.saved.as_deref().map(|folder| {
+            let folder = Printable::line(folder, 200);
+            el("p").attr("role", "status").with(format!("Saved into {folder}."))
+        }))
         .with(el("ul").class("files").all(files))
-}
-
-fn log(job: &JobState, model: &Model) -> Element {
-    let wanted = model.search.to_lowercase();
-    let is_wanted =
-        |line: &&Printable| wanted.is_empty() || line.as_str().to_lowercase().contains(&wanted);
-    let mut lines: Vec<&str> = job
-        .course
-        .lines()
-        .rev()
-        .filter(is_wanted)
-        .take(SHOWN_LINES)
-        .map(|line| line.as_str())
-        .collect();
-    lines.reverse();
-    let count = job.course.lines().len();
-    let note = match count {
-        0 => "nothing yet".to_owned(),
-        MAX_LINES => format!("the last {MAX_LINES} lines"),
-        count => format!("{count} lines"),
-    };
-    el("div")
-        .class("card")
-        .key("log")
-        .with(
-            el("div")
-                .class("head")
-                .with(el("h3").with("Log"))
-                .with(el("span").class("soft").with(note))
-                .with(
-                    el("input")
-                        .attr("type", "search")
-                        .attr("placeholder", "Search")
-                        .attr("aria-label", "Search the log")
-                        .on("input", |event| {
-                            let field =
-                                event.target().and_then(|t| t.dyn_into::<HtmlInputElement>().ok());
-                            if let Some(field) = field {
-                                send(Msg::Search(field.value()));
-                            }
-                        }),
-                ),
-        )
-        .with(
-            el("pre")
-                .class("log")
-                .attr("tabindex", 0)
-                .attr("aria-label", "Log")
-                .with(lines.join("\n")),
-        )
 }

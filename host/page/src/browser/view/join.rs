@@ -1,6 +1,6 @@
 //! How to get into a room.
 
-use super::parts::{button, problem};
+use super::parts::{brand, button, problem};
 use crate::browser::dom::{Element, el};
 use crate::browser::message::{Msg, send};
 use crate::browser::model::Model;
@@ -12,7 +12,7 @@ const FIELD: &str = "key";
 
 /// The bar above.
 pub fn bar() -> Element {
-    el("header").class("bar").with(el("h1").with("sleap-rtc"))
+    el("header").class("bar").with(brand())
 }
 
 /// The screen.

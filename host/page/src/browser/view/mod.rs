@@ -3,14 +3,16 @@
 mod curves;
 mod job;
 mod join;
+mod log;
 mod parts;
+mod track;
 mod train;
 mod workers;
 
 use super::dom::{Element, el};
 use super::message::{Msg, Screen};
 use super::model::{Here, Link, Model};
-use parts::{button, phase_word, tone};
+use parts::{brand, button, phase_word, tone};
 
 /// The whole page.
 pub fn page(model: &Model) -> Element {
@@ -22,6 +24,7 @@ pub fn page(model: &Model) -> Element {
                 el("main").attr("id", "main").with(match &model.screen {
                     Screen::Workers => workers::screen(here, model),
                     Screen::Train => train::screen(here, model),
+                    Screen::Track => track::screen(here, model),
                     Screen::Job(id) => match model.job(id) {
                         Some(job) => job::screen(job, model),
                         None => el("p").with("Waiting for the room…"),
@@ -40,7 +43,7 @@ fn bar(here: &Here) -> Element {
     };
     el("header")
         .class("bar")
-        .with(el("h1").with("sleap-rtc"))
+        .with(brand())
         .with(el("p").class("place").with("Room ").with(el("code").with(here.room.known().label())))
         .with(
             el("p")
@@ -80,7 +83,8 @@ fn navigation(model: &Model) -> Element {
     el("nav")
         .attr("aria-label", "Screens")
         .with(entry(Screen::Workers, "Workers".into(), None))
-        .with(entry(Screen::Train, "New job".into(), None))
+        .with(entry(Screen::Train, "Train".into(), None))
+        .with(entry(Screen::Track, "Track".into(), None))
         .all(title)
         .all(jobs)
 }

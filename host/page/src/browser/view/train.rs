@@ -1,69 +1,64 @@
 //! A new job: its package, what is in it, and who is to get it.
 
-use super::parts::{button, problem};
+use super::parts::{Chosen, button, chooser, problem, takes_drops};
 use crate::browser::dom::{Element, el};
 use crate::browser::engine::Opened;
 use crate::browser::job::Choice;
 use crate::browser::message::{Msg, send};
-use crate::browser::model::{GivenState, Here, Model};
+use crate::browser::model::{Given, GivenState, Here, Model};
 use crate::ranking::{Ranked, rank};
 use crate::words::{self, has_line, worker_name};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::text::Printable;
-use wasm_bindgen::JsCast;
-use web_sys::{DragEvent, Event, HtmlInputElement};
-
-const FIELD: &str = "package";
 
 /// The screen.
 pub fn screen(here: &Here, model: &Model) -> Element {
-    let section = el("section").key("train").with(el("h2").with("New job"));
-    let Some(given) = &model.given else { return section.with(drop_zone()) };
-    let file = String::from(Printable::line(&given.file.name(), 80));
-    let card = el("div").class("card");
-    section.with(match &given.state {
+    let section = el("section").key("train").with(el("h2").with("Train"));
+    match &model.given {
+        Some(given) if !given.is_prediction() => section.with(review(given, here, model)),
+        _ => section.with(drop_zone()),
+    }
+}
+
+/// What was given, and who is to get it.
+pub fn review(given: &Given, here: &Here, model: &Model) -> Element {
+    let name = String::from(Printable::line(given.parcel.name(), 80));
+    let card = el("div").class("card").key("given");
+    match &given.state {
         GivenState::Reading => card
-            .with(el("h3").with(file))
-            .with(el("p").attr("role", "status").with("Looking into the package…")),
+            .with(el("h3").with(name))
+            .with(el("p").attr("role", "status").with("Looking into the files…")),
         GivenState::Unusable(why) => card
-            .with(el("h3").with(file))
-            .with(problem(&format!("The package cannot be used: {}", words::message(why))))
-            .with(button("Choose another file", "first", || Msg::PutAway)),
+            .with(el("h3").with(name))
+            .with(problem(&format!("It cannot be used: {}", words::message(why))))
+            .with(button("Choose something else", "first", || Msg::PutAway)),
         GivenState::Ready(_, opened) => ready(card, opened, here, model),
-    })
+    }
 }
 
 fn drop_zone() -> Element {
-    el("div")
+    let zone = el("div")
         .class("card drop")
-        .with(el("p").class("large").with("Drop a training job package here"))
+        .with(el("p").class("large").with("Drop a training job package here: the zip, or its folder"))
         .with(el("p").class("soft").with(
             "In SLEAP, choose Predict > Run Training… > Export Training Job Package. Nothing is sent \
              before you have seen what is in it.",
         ))
-        .with(el("label").class("button first").attr("for", FIELD).with("Choose a file"))
         .with(
-            el("input")
-                .attr("id", FIELD)
-                .attr("type", "file")
-                .attr("accept", ".zip,application/zip")
-                .class("hidden-file")
-                .on("change", |event| {
-                    let field = event.target().and_then(|t| t.dyn_into::<HtmlInputElement>().ok());
-                    let file = field.and_then(|field| field.files()?.get(0));
-                    if let Some(file) = file {
-                        send(Msg::Given(file));
-                    }
-                }),
-        )
-        .on("dragover", Event::prevent_default)
-        .on("drop", |event| {
-            event.prevent_default();
-            let files = event.dyn_ref::<DragEvent>().and_then(DragEvent::data_transfer);
-            if let Some(file) = files.and_then(|files| files.files()?.get(0)) {
-                send(Msg::Given(file));
-            }
-        })
+            el("div")
+                .class("row")
+                .with(chooser(
+                    "package",
+                    "Choose a zip",
+                    "first",
+                    Chosen::File(".zip,application/zip"),
+                    |items| Msg::Given(Ok(items)),
+                ))
+                .with(chooser("folder", "Choose a folder", "", Chosen::Folder, |items| {
+                    Msg::Given(Ok(items))
+                })),
+        );
+    takes_drops(zone, Msg::Given)
 }
 
 fn ready(card: Element, opened: &Opened, here: &Here, model: &Model) -> Element {
@@ -88,7 +83,7 @@ fn ready(card: Element, opened: &Opened, here: &Here, model: &Model) -> Element 
             el("div")
                 .class("row")
                 .with(button("Start", "first", || Msg::Submit).flag("disabled", !can_start))
-                .with(button("Another package", "quiet", || Msg::PutAway)),
+                .with(button("Something else", "quiet", || Msg::PutAway)),
         )
 }
 

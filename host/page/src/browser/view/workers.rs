@@ -5,11 +5,11 @@ use crate::browser::dom::{Element, el};
 use crate::browser::model::{Here, Link, Model};
 use crate::words::{gpu, worker_name};
 use sleap_rtc_protocol::capabilities::{Gpu, WorkerFacts};
-use sleap_rtc_protocol::progress::RunningJob;
+use sleap_rtc_protocol::occupancy::jobs_of;
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 
-/// The most problems and jobs that are shown of one worker.
+/// The most problems that are shown of one worker.
 const MAX_LINES: usize = 8;
 const LINE_CHARS: usize = 300;
 
@@ -59,8 +59,10 @@ fn worker(facts: &WorkerFacts) -> Element {
     let problems = problems.iter().take(MAX_LINES).map(|problem| {
         el("p").class("problem").with(String::from(Printable::line(problem, LINE_CHARS)))
     });
-    let jobs: Vec<Element> = facts.jobs.iter().take(MAX_LINES).map(job).collect();
-    let jobs = (!jobs.is_empty()).then(|| el("ul").class("running").all(jobs));
+    let jobs = jobs_of(facts, now_ms()).join("\n");
+    let jobs = (!jobs.is_empty()).then(|| {
+        el("pre").class("running").attr("aria-label", "What runs and what waits").with(jobs)
+    });
     el("li")
         .class("card worker")
         .key(&facts.peer_id)
@@ -81,13 +83,6 @@ fn memory(gpu: &Gpu) -> String {
         Some(free) => format!("{free} of {} MB free", gpu.memory_mib),
         None => format!("{} MB", gpu.memory_mib),
     }
-}
-
-fn job(job: &RunningJob) -> Element {
-    let owner = job.user.as_deref().unwrap_or(job.owner.as_str());
-    let minutes = now_ms().saturating_sub(job.since_ms) / 60_000;
-    let line = format!("a job of {owner}, for {minutes} min: {}", job.progress);
-    el("li").with(String::from(Printable::line(&line, LINE_CHARS)))
 }
 
 /// The class of a status.

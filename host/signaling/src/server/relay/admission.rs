@@ -1,9 +1,13 @@
-//! Decides who may use the relay, and counts the connections to it.
+//! Admits endpoints to the relay: [`admit_token`], then [`Relays::admit_peer`], then [`check_registration`]; and
+//! counts the connections to it.
 
-use super::RoomRelay;
+use super::{Admitted, Relays, RoomRelay};
 use crate::server::Server;
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use iroh_base::EndpointId;
-use iroh_relay::server::ConnectionId;
+use iroh_relay::protos::handshake;
+use iroh_relay::server::clients::Clients;
+use iroh_relay::server::{ConnectionId, OnDisconnectGuard};
 use parking_lot::Mutex;
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use sleap_rtc_protocol::signaling::endpoint_id;
@@ -13,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Why a connection to the relay is refused. The reason reaches the user of the other program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Denial {
+pub(crate) enum RelayRefusal {
     #[error("the relay needs the token that this server gives with a registration; register first")]
     Token,
     #[error("not a registered member of the room; register first, and stay registered")]
@@ -25,20 +29,69 @@ pub(crate) enum Denial {
 }
 
 /// Checks that `peer` is registered in `room` now, as the endpoint that it claims to be.
-pub(crate) fn entitled(
+pub(crate) fn check_registration(
     server: &Server,
     peer: &PeerId,
     room: &RoomId,
     endpoint: EndpointId,
-) -> Result<(), Denial> {
+) -> Result<(), RelayRefusal> {
     let rooms = server.rooms();
     let member = rooms.present(peer).filter(|member| member.room == *room);
-    let published = endpoint_id(&member.ok_or(Denial::NotRegistered)?.metadata);
+    let published = endpoint_id(&member.ok_or(RelayRefusal::NotRegistered)?.metadata);
     let is_same = published.is_some_and(|id| id == endpoint.to_string());
-    if is_same { Ok(()) } else { Err(Denial::OtherKey) }
+    if is_same { Ok(()) } else { Err(RelayRefusal::OtherKey) }
 }
 
-/// The place of one connection. Dropping it frees the place.
+impl Relays {
+    /// Admits a connection: checks its peer, and reserves a permit. The room's relay exists while a permit is held.
+    fn admit_peer(
+        &self,
+        server: &Server,
+        peer: &PeerId,
+        room: &RoomId,
+        endpoint: EndpointId,
+    ) -> Result<(RelayPermit, OnDisconnectGuard, Clients), RelayRefusal> {
+        check_registration(server, peer, room, endpoint)?;
+        let held = Arc::clone(&self.places).try_acquire_owned().map_err(|_| RelayRefusal::Full)?;
+        // The guard reports nothing: dropping the permit removes the connection already.
+        let guard = OnDisconnectGuard::empty(endpoint);
+        let mut rooms = self.rooms();
+        let relay = rooms.entry(room.clone()).or_default();
+        let connection = guard.connection_id();
+        relay.admitted.insert(connection, Admitted { peer: peer.clone(), endpoint });
+        let clients = relay.clients.clone();
+        drop(rooms);
+        let permit = RelayPermit::new(held, Arc::clone(&self.rooms), room.clone(), connection);
+        Ok((permit, guard, clients))
+    }
+}
+
+/// The peer and its room, and the permit of its connection.
+pub(crate) type Admission = (PeerId, RoomId, RelayPermit, OnDisconnectGuard, Clients);
+
+/// Admits the endpoint that has proved its key, by the token in its request.
+pub(crate) fn admit_token(
+    server: &Server,
+    headers: &HeaderMap,
+    proved: &handshake::SuccessfulAuthentication,
+) -> Result<Admission, RelayRefusal> {
+    let relay = server.relay.as_ref().ok_or(RelayRefusal::Full)?;
+    let admitted = token(headers).and_then(|token| {
+        let (peer, room) = server.signer.verify_relay(token).map_err(|_| RelayRefusal::Token)?;
+        let (permit, guard, clients) = relay.admit_peer(server, &peer, &room, proved.client_key)?;
+        Ok((peer, room, permit, guard, clients))
+    });
+    admitted.inspect_err(|_| server.counters.relay_refused.count())
+}
+
+fn token(headers: &HeaderMap) -> Result<&str, RelayRefusal> {
+    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = value.and_then(|text| text.split_once(' '));
+    let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    token.map(|(_, token)| token.trim()).ok_or(RelayRefusal::Token)
+}
+
+/// The right of one connection to be relayed. Dropping it removes the connection.
 pub(crate) struct RelayPermit {
     _permit: OwnedSemaphorePermit,
     rooms: Arc<Mutex<HashMap<RoomId, RoomRelay>>>,

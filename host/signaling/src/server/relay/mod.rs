@@ -14,12 +14,12 @@ pub(crate) use address_discovery::AddressDiscovery;
 pub(crate) use upgrade::upgrade;
 
 use crate::server::Server;
-use admission::{Denial, RelayPermit, entitled};
+use admission::check_registration;
 use iroh_base::EndpointId;
 use iroh_relay::KeyCache;
+use iroh_relay::server::ConnectionId;
 use iroh_relay::server::Metrics;
 use iroh_relay::server::clients::Clients;
-use iroh_relay::server::{ConnectionId, OnDisconnectGuard};
 use parking_lot::{Mutex, MutexGuard};
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use std::collections::HashMap;
@@ -82,28 +82,6 @@ impl Relays {
             clients.shutdown().await;
         }
     }
-
-    /// Admits a connection: checks its peer, and reserves a permit. The room's relay exists while a permit is held.
-    fn admit(
-        &self,
-        server: &Server,
-        peer: &PeerId,
-        room: &RoomId,
-        endpoint: EndpointId,
-    ) -> Result<(RelayPermit, OnDisconnectGuard, Clients), Denial> {
-        entitled(server, peer, room, endpoint)?;
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Denial::Full)?;
-        // Nothing is reported here, because dropping the place has the same effect.
-        let guard = OnDisconnectGuard::empty(endpoint);
-        let mut rooms = self.rooms();
-        let relay = rooms.entry(room.clone()).or_default();
-        let connection = guard.connection_id();
-        relay.admitted.insert(connection, Admitted { peer: peer.clone(), endpoint });
-        let clients = relay.clients.clone();
-        drop(rooms);
-        let place = RelayPermit::new(permit, Arc::clone(&self.rooms), room.clone(), connection);
-        Ok((place, guard, clients))
-    }
 }
 
 /// The connections to review.
@@ -124,7 +102,7 @@ pub(crate) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
             Whose::Peer(wanted) => wanted == peer,
             Whose::Everybody => true,
         };
-        if meant && entitled(server, peer, room, *endpoint).is_err() {
+        if meant && check_registration(server, peer, room, *endpoint).is_err() {
             tracing::debug!(%peer, %room, "cut off from the relay");
             clients.disconnect(*endpoint, Some(*connection));
         }

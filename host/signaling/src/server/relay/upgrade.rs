@@ -1,23 +1,21 @@
 //! From the request for `/relay` to a connection that the relay serves.
 
-use super::admission::{Denial, RelayPermit};
+use super::admission::admit_token;
 use super::socket::{Holds, RelaySocket};
 use super::{Whose, review};
 use crate::server::addresses::OpenSocket;
 use crate::server::{HEAD_DEADLINE, Server, Share};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use iroh_relay::http::{CLIENT_AUTH_HEADER, ProtocolVersion};
 use iroh_relay::protos::handshake;
+use iroh_relay::server::Access;
 use iroh_relay::server::client::Config;
-use iroh_relay::server::clients::Clients;
 use iroh_relay::server::streams::{MaybeTlsStream, RelayedStream};
-use iroh_relay::server::{Access, OnDisconnectGuard};
-use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -99,7 +97,7 @@ async fn serve(
         Ok(proved) => proved,
         Err(error) => return tracing::debug!(%error, "a handshake of the relay failed"),
     };
-    let admitted = admit(server, headers, &proved);
+    let admitted = admit_token(server, headers, &proved);
     let (access, admitted) = match admitted {
         Ok(admitted) => (Access::Allow, Some(admitted)),
         Err(refusal) => {
@@ -121,27 +119,4 @@ async fn serve(
     tracing::debug!(%peer, %room, "admitted to the relay");
     // The peer may have left during the handshake.
     review(server, &room, Whose::Peer(&peer));
-}
-
-type Admission = (PeerId, RoomId, RelayPermit, OnDisconnectGuard, Clients);
-
-fn admit(
-    server: &Server,
-    headers: &HeaderMap,
-    proved: &handshake::SuccessfulAuthentication,
-) -> Result<Admission, Denial> {
-    let relay = server.relay.as_ref().ok_or(Denial::Full)?;
-    let admitted = token(headers).and_then(|token| {
-        let (peer, room) = server.signer.verify_relay(token).map_err(|_| Denial::Token)?;
-        let (place, guard, clients) = relay.admit(server, &peer, &room, proved.client_key)?;
-        Ok((peer, room, place, guard, clients))
-    });
-    admitted.inspect_err(|_| server.counters.relay_refused.count())
-}
-
-fn token(headers: &HeaderMap) -> Result<&str, Denial> {
-    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = value.and_then(|text| text.split_once(' '));
-    let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    token.map(|(_, token)| token.trim()).ok_or(Denial::Token)
 }

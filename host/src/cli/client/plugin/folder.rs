@@ -6,9 +6,9 @@ use super::super::ranking::columns;
 use super::{validate, worlds};
 use sleap_rtc_policy::ExtensionPoint;
 use sleap_rtc_policy::examine::{self, PluginFile};
-use sleap_rtc_policy::lock::{Lock, LockError, install};
+use sleap_rtc_policy::lock::{Accepted, Lock, LockError, install};
 use sleap_rtc_policy::{PluginConfig, PolicyConfig};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -28,7 +28,7 @@ pub(crate) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
         let name = lock.name(&path);
         rows.push(match PluginFile::open_cached(&path, policy.cache.as_deref()) {
             Ok(plugin) => {
-                let state = match accepted.get(&name) {
+                let state = match accepted.plugins.get(&name) {
                     Some(hash) if *hash == plugin.hash => "accepted",
                     Some(_) => "CHANGED since it was accepted",
                     None => "not accepted",
@@ -57,20 +57,22 @@ pub(crate) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Validates `plugin`, copies it into the folder and accepts it.
+/// Validates `plugin`, copies it into the folder and accepts it. `origin` is its reference in a registry, if it is
+/// from one.
 pub(crate) fn add(
     plugin: &PluginFile,
     config: &PluginConfig,
     policy: &PolicyConfig,
+    origin: Option<String>,
 ) -> Result<Exit, Failure> {
     validate::run(plugin, config)?;
     let place = policy.dir.join(format!("{}.wasm", plugin.name));
     let lock = Lock::of(&policy.dir);
     let mut accepted = lock.accepted()?;
-    accepted.insert(lock.name(&place), plugin.hash.clone());
+    accepted.insert(lock.name(&place), plugin.hash.clone(), origin);
     // The file comes first, because a running program checks it again when the lock changes.
     install(&place, plugin.bytes()).map_err(|error| cannot("write", &place, error))?;
-    lock.accept(accepted)?;
+    lock.accept(&accepted)?;
     let section = plugin.points().first().map_or("selection", |point| point.key());
     let name = &plugin.name;
     let text = format!(
@@ -81,15 +83,20 @@ pub(crate) fn add(
     Ok(Exit::Success)
 }
 
-/// Removes the plugin `name` from the folder and from the lock.
-pub(crate) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure> {
+/// The file of the plugin `name` in the folder.
+pub(crate) fn file_name(name: &str, policy: &PolicyConfig) -> Result<String, Failure> {
     if name.contains('/') || name.is_empty() {
         return Err(Failure::usage(format!(
-            "{name:?} is a path; `plugin remove` needs the name of a plugin in {}",
+            "{name:?} is a path; expected the name of a plugin in {}",
             policy.dir.display()
         )));
     }
-    let file = format!("{}.wasm", name.trim_end_matches(".wasm"));
+    Ok(format!("{}.wasm", name.trim_end_matches(".wasm")))
+}
+
+/// Removes the plugin `name` from the folder and from the lock.
+pub(crate) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure> {
+    let file = file_name(name, policy)?;
     let path = policy.dir.join(&file);
     if let [section, ..] = used(policy, &path)[..] {
         return Err(Failure::usage(format!("[policy.{section}] uses {name}"))
@@ -97,14 +104,14 @@ pub(crate) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure>
     }
     let lock = Lock::of(&policy.dir);
     let mut accepted = lock.accepted()?;
-    let was_accepted = accepted.remove(&file).is_some();
+    let was_accepted = accepted.remove(&file);
     match fs::remove_file(&path) {
         // The lock may still list a file that was deleted.
         Err(error) if error.kind() == io::ErrorKind::NotFound && was_accepted => {}
         removed => removed.map_err(|error| cannot("remove", &path, error))?,
     }
     if was_accepted {
-        lock.accept(accepted)?;
+        lock.accept(&accepted)?;
     }
     print::line(&format!("removed {name}")).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
@@ -113,16 +120,22 @@ pub(crate) fn remove(name: &str, policy: &PolicyConfig) -> Result<Exit, Failure>
 /// Accepts every plugin in the folder and in the configuration as it is now, and no others.
 pub(crate) fn lock(policy: &PolicyConfig) -> Result<Exit, Failure> {
     let lock = Lock::of(&policy.dir);
-    let mut accepted = BTreeMap::new();
+    // A damaged lock is replaced.
+    let before = lock.accepted().unwrap_or_default();
+    let mut accepted = Accepted::default();
     for path in files(policy)? {
         let plugin = PluginFile::open_cached(&path, policy.cache.as_deref())?;
         if plugin.points().is_empty() {
             return Err(plugin.exports_nothing().into());
         }
-        accepted.insert(lock.name(&path), plugin.hash);
+        let name = lock.name(&path);
+        // A file that has changed did not come from there.
+        let is_same = before.plugins.get(&name) == Some(&plugin.hash);
+        let origin = before.origins.get(&name).filter(|_| is_same).cloned();
+        accepted.insert(name, plugin.hash, origin);
     }
-    let rows: Vec<_> = accepted.iter().map(|(name, hash)| [name.clone(), hash.clone()]).collect();
-    lock.accept(accepted)?;
+    lock.accept(&accepted)?;
+    let rows: Vec<_> = accepted.plugins.into_iter().map(|(name, hash)| [name, hash]).collect();
     let text = format!("{}{} accepted in {}\n", columns(&rows), rows.len(), lock.path().display());
     print::raw(&text).exit(Exit::Unexpected)?;
     if !policy.locked {

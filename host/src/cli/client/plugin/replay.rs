@@ -6,7 +6,7 @@ use super::super::ranking::columns;
 use sleap_rtc_policy::examine::PluginFile;
 use sleap_rtc_policy::replay::{Difference, ReplayError, Replayed, replay};
 use sleap_rtc_policy::{ExtensionPoint, PluginConfig, PolicyConfig};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most differences that are shown.
 const ROWS: usize = 50;
@@ -40,8 +40,23 @@ pub(crate) fn run(
     }
 }
 
+/// The differences and the summary for `plugin update`, whose record may have no decision for the plugin.
+pub(crate) fn compared(
+    record: &Path,
+    plugin: &PluginFile,
+    config: &PluginConfig,
+) -> Result<String, Failure> {
+    match replay(record, plugin, config, None) {
+        Ok(replayed) => Ok(table(&replayed.differences) + &summary(&replayed)),
+        Err(error @ (ReplayError::NoneOf { .. } | ReplayError::NoneFor { .. })) => {
+            Ok(format!("{error}\n"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// `config` with the settings of the configuration, unless the command line has some: a record has none.
-fn with_settings(
+pub(crate) fn with_settings(
     plugin: &PluginFile,
     config: &PluginConfig,
     policy: &PolicyConfig,

@@ -3,7 +3,7 @@
 use crate::cli::exit::{Exit, Failure};
 use crate::config::Config;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::line::Decision;
+use sleap_rtc_protocol::queue_report::Decision;
 
 fn no_worker() -> Failure {
     Failure::usage("this program was built without the worker")

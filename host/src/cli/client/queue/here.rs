@@ -2,11 +2,11 @@
 
 use crate::cli::exit::{Exit, ExitWith, Failure};
 use crate::cli::print;
-use crate::client::line;
+use crate::client::queue_text;
 use crate::config::Config;
 use crate::worker::control;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::line::{Decided, Decision};
+use sleap_rtc_protocol::queue_report::{Decided, Decision};
 
 /// Lists the jobs that wait, with their ids and with the rule behind each place.
 pub(crate) async fn list(config: &Config) -> Result<Exit, Failure> {
@@ -15,7 +15,7 @@ pub(crate) async fn list(config: &Config) -> Result<Exit, Failure> {
         print::line("no jobs wait for the worker on this machine").exit(Exit::Unexpected)?;
     }
     let entries: Vec<_> = jobs.iter().map(|job| job.entry.clone()).collect();
-    for (row, job) in line::table(&entries, 0).iter().zip(&jobs) {
+    for (row, job) in queue_text::table(&entries, 0).iter().zip(&jobs) {
         let reason = &job.reason.message;
         print::line(&format!("{row}\n      {}  {reason}", job.job)).exit(Exit::Unexpected)?;
     }

@@ -217,7 +217,7 @@ pub(super) fn scenes(attack: Attack, room: &Room) -> (Scene, Scene) {
     let honest = scene(room, 1, 1, 2);
     let iroh = |client, worker| {
         let binding =
-            Binding { transport: Transport::Iroh, client: [client; 32], worker: [worker; 32] };
+            Binding { transport: ConnectionKind::Iroh, client: [client; 32], worker: [worker; 32] };
         let id = |text: &str| text.parse().unwrap();
         Scene::new(&room.id.parse().unwrap(), 1, &id("client"), &id("worker"), binding)
     };
@@ -229,7 +229,7 @@ pub(super) fn scenes(attack: Attack, room: &Room) -> (Scene, Scene) {
         Attack::SwapAttempt => scene(room, 2, 1, 2),
         Attack::SwapPeers => {
             let binding =
-                Binding { transport: Transport::Webrtc, client: [1; 32], worker: [2; 32] };
+                Binding { transport: ConnectionKind::Webrtc, client: [1; 32], worker: [2; 32] };
             let id = |text: &str| text.parse().unwrap();
             Scene::new(&room.id.parse().unwrap(), 1, &id("client"), &id("worker-2"), binding)
         }

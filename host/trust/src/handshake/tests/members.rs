@@ -35,10 +35,14 @@ fn meet(
     }
 }
 
-fn at_worker(client: &Identity, worker: &Identity, admits: Admits) -> Result<Standing, ProofError> {
+fn at_worker(
+    client: &Identity,
+    worker: &Identity,
+    admits: Admits,
+) -> Result<Certification, ProofError> {
     let (at_client, at_worker) = meet(client, worker, admits);
     at_client.unwrap();
-    at_worker.unwrap().map(|proven| proven.standing)
+    at_worker.unwrap().map(|proven| proven.certification)
 }
 
 #[test]
@@ -46,13 +50,19 @@ fn a_member_needs_no_secret_and_tells_worker_from_stranger() {
     let room = room("room", 1);
     let member = paired(&room, 7, NOW_S, None);
     let (worker, client) = meet(&member, &room.worker, Admits::Members);
-    assert_eq!(worker.unwrap().standing, Standing::Certified);
+    assert_eq!(worker.unwrap().certification, Certification::Certified);
     let client = client.unwrap().unwrap();
-    assert_eq!((client.standing, client.name.as_str()), (Standing::Certified, "ada@laptop"));
+    assert_eq!(
+        (client.certification, client.name.as_str()),
+        (Certification::Certified, "ada@laptop")
+    );
     assert!(client.certificate.is_some());
     // Nobody certifies this one: the user decides.
     let fake = Identity::new(key(66), room.part.for_clients(), None);
-    assert_eq!(meet(&member, &fake, Admits::Members).0.unwrap().standing, Standing::Uncertified);
+    assert_eq!(
+        meet(&member, &fake, Admits::Members).0.unwrap().certification,
+        Certification::Uncertified
+    );
     let other = self::room("other", 100);
     let error = meet(&member, &other.worker, Admits::Members).0.unwrap_err();
     assert_eq!(error, ProofError::Certificate(CertificateError::Authority));
@@ -64,9 +74,9 @@ fn an_expired_member_is_refused_and_returns_to_its_jobs() {
     let member = paired(&room, 7, NOW_S - 10, Some(NOW_S - 1));
     let expired = ProofError::Certificate(CertificateError::Expired);
     assert_eq!(at_worker(&member, &room.worker, Admits::Members), Err(expired));
-    assert_eq!(at_worker(&member, &room.worker, Admits::JobHolders), Ok(Standing::JobHolder));
+    assert_eq!(at_worker(&member, &room.worker, Admits::JobHolders), Ok(Certification::JobHolder));
     let last_day = paired(&room, 7, NOW_S - 10, Some(NOW_S));
-    assert_eq!(at_worker(&last_day, &room.worker, Admits::Members), Ok(Standing::Certified));
+    assert_eq!(at_worker(&last_day, &room.worker, Admits::Members), Ok(Certification::Certified));
 }
 
 #[test]
@@ -84,7 +94,7 @@ fn a_removed_member_is_refused_everything_until_it_pairs_again() {
         assert_eq!(at_worker(&by_token, &worker, admits), Err(ProofError::Removed));
     }
     let again = paired(&room, 7, NOW_S - 4, None);
-    assert_eq!(at_worker(&again, &worker, Admits::Members), Ok(Standing::Certified));
+    assert_eq!(at_worker(&again, &worker, Admits::Members), Ok(Certification::Certified));
 }
 
 #[test]
@@ -96,9 +106,9 @@ fn an_old_token_opens_nothing_and_is_called_what_it_is() {
     for old in [holder(0), holder(1)] {
         let refused = at_worker(&old, &worker, Admits::Members);
         assert_eq!(refused, Err(ProofError::OldToken));
-        assert_eq!(at_worker(&old, &worker, Admits::JobHolders), Ok(Standing::JobHolder));
+        assert_eq!(at_worker(&old, &worker, Admits::JobHolders), Ok(Certification::JobHolder));
     }
-    assert_eq!(at_worker(&holder(2), &worker, Admits::Members), Ok(Standing::Uncertified));
+    assert_eq!(at_worker(&holder(2), &worker, Admits::Members), Ok(Certification::Uncertified));
     let stranger = paired(&self::room("other", 100), 8, NOW_S, None);
     let stranger = Identity { certificate: None, peer: room.part.for_members(), ..stranger };
     assert_eq!(at_worker(&stranger, &worker, Admits::Members), Err(ProofError::NoMember));
@@ -141,5 +151,5 @@ fn nobody_else_removes_a_member() {
     );
     assert!(at_client.unwrap().news.is_empty());
     let at_worker = at_worker.unwrap().unwrap();
-    assert!(at_worker.news.is_empty() && at_worker.standing == Standing::Certified);
+    assert!(at_worker.news.is_empty() && at_worker.certification == Certification::Certified);
 }

@@ -30,7 +30,7 @@ fn room(id: &'static str, seed: u8) -> Room {
 
 fn scene(room: &Room, attempt: u64, client_end: u8, worker_end: u8) -> Scene {
     let binding = Binding {
-        transport: Transport::Webrtc,
+        transport: ConnectionKind::Webrtc,
         client: [client_end; 32],
         worker: [worker_end; 32],
     };
@@ -89,9 +89,9 @@ fn two_members_believe_each_other_and_agree() {
     let room = room("room", 1);
     let (worker, client) = honest(&room, (5, 6));
     let (worker, client) = (worker.unwrap(), client.unwrap().unwrap());
-    assert_eq!((worker.standing, worker.name.as_str()), (Standing::Certified, "gpu2"));
+    assert_eq!((worker.certification, worker.name.as_str()), (Certification::Certified, "gpu2"));
     assert_eq!(worker.device, key(2).id());
-    assert_eq!((client.standing, client.device), (Standing::Uncertified, key(3).id()));
+    assert_eq!((client.certification, client.device), (Certification::Uncertified, key(3).id()));
     assert_eq!(worker.transcript, client.transcript);
 }
 
@@ -110,7 +110,10 @@ fn a_certificate_admits_a_client_that_has_another_secret() {
         (answering, proof)
     };
     let proven = answering.conclude(&proof, Admits::Members, NOW_S).unwrap();
-    assert_eq!((proven.standing, proven.name.as_str()), (Standing::Certified, "alice's laptop"));
+    assert_eq!(
+        (proven.certification, proven.name.as_str()),
+        (Certification::Certified, "alice's laptop")
+    );
 }
 
 #[test]
@@ -154,11 +157,11 @@ proptest! {
         match heard {
             // Its certificate alone says who it is.
             Ok(proven) if attack == Attack::ChangeMac => {
-                prop_assert_eq!((proven.standing, proven.device), (Standing::Certified, key(2).id()));
+                prop_assert_eq!((proven.certification, proven.device), (Certification::Certified, key(2).id()));
             }
             Ok(proven) => {
                 prop_assert!([Attack::StripCertificate, Attack::MemberAsWorker].contains(&attack));
-                prop_assert_eq!(proven.standing, Standing::Uncertified);
+                prop_assert_eq!(proven.certification, Certification::Uncertified);
             }
             Err(error) => {
                 let said = error.to_string();

@@ -1,7 +1,7 @@
 //! A trace of the jobs that have run on a worker, from their folders.
 
 use super::super::super::exit::Failure;
-use sleap_rtc_job::JobFolder;
+use sleap_rtc_job::{JobFolder, RunnerSettings};
 use sleap_rtc_policy::LocalTime;
 use sleap_rtc_policy::simulate::trace::{Trace, TraceJob, TraceWorker};
 use sleap_rtc_protocol::job::{JobDescription, JobState};
@@ -45,8 +45,17 @@ fn past_job(folder: &JobFolder) -> Option<PastJob> {
     Some(PastJob {
         id: folder.id().to_string(),
         submitted_ms: record.created_ms,
-        started_ms: folder.started_ms()?,
+        started_ms: slot_since_ms(folder)?,
         ended_ms: folder.last_event().ok()??.at_ms,
         description: record.spec.description,
     })
+}
+
+/// Since when a job held its slot: a simulation starts the next one when it ends, so what it takes to begin
+/// belongs to its duration.
+fn slot_since_ms(folder: &JobFolder) -> Option<u64> {
+    let began_ms = folder.started_ms()?;
+    let launched_ms = RunnerSettings::written_ms(folder).filter(|_| !folder.is_elsewhere());
+    // Whoever has copied the folder may have changed the file's time.
+    Some(launched_ms.filter(|ms| *ms <= began_ms).unwrap_or(began_ms))
 }

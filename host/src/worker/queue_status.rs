@@ -1,0 +1,81 @@
+//! Tells the client of a waiting job where it stands.
+
+use super::Client;
+use super::error::{ConnectionError, refused};
+use crate::blocking::blocking;
+use sleap_rtc_job::{JobError, JobFolder, JobHandle};
+use sleap_rtc_net::dialect::WorkerEnd;
+use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
+use sleap_rtc_protocol::job::{JobState, RefusalCode};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use tracing::info;
+
+/// The shortest time between two frames about the same place.
+const NEWS_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a job may be neither in the queue nor begun: the time in which its process starts, or in which
+/// its end is written.
+const BETWEEN: Duration = Duration::from_secs(3600);
+
+/// Tells the client where its job stands until the job runs or is withdrawn, and obeys it meanwhile. The job
+/// has a process, or has ended, when this returns.
+pub(crate) async fn until_it_starts(
+    client: &Client,
+    link: &mut WorkerEnd,
+    folder: &JobFolder,
+) -> Result<JobHandle, ConnectionError> {
+    let job = folder.id();
+    let mut queue_report = client.context.queue_report.subscribe();
+    let (mut told, mut told_at) = (None, Instant::now());
+    let mut left_at = None;
+    loop {
+        let news = queue_report.borrow_and_update().news(job).cloned();
+        if news.is_none() {
+            if let Some(handle) = begun(folder).await? {
+                return Ok(handle);
+            }
+            if left_at.get_or_insert_with(Instant::now).elapsed() > BETWEEN {
+                let text = "the job neither waits nor runs; ask the worker's operator";
+                return Err(refused(RefusalCode::Other, text));
+            }
+        }
+        let is_due = told.is_none() || told_at.elapsed() >= NEWS_INTERVAL;
+        let has_changed = news.is_some() && told != news;
+        if has_changed && is_due {
+            if let Some(news) = news.clone() {
+                link.send(&WorkerFrame::Waiting { job: job.clone(), news }).await?;
+            }
+            (told, told_at) = (news, Instant::now());
+        }
+        let later = has_changed && !is_due;
+        tokio::select! {
+            _ = queue_report.changed() => {}
+            () = sleep_until(told_at + NEWS_INTERVAL), if later => {}
+            frame = link.recv() => match frame? {
+                // A job that has not begun has nothing to keep.
+                ClientFrame::Cancel { .. } | ClientFrame::Stop { .. } => {
+                    let withdrawn = client.coordinator.withdraw(job).await;
+                    info!(%job, withdrawn, "a waiting job was withdrawn by its client");
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+/// The job, if it runs or has ended. `None` while it waits for a slot.
+pub(crate) async fn begun(folder: &JobFolder) -> Result<Option<JobHandle>, ConnectionError> {
+    let reading = folder.clone();
+    if let JobState::Queued(_) = blocking(move || reading.record()).await??.state {
+        return Ok(None);
+    }
+    match JobHandle::attach(folder).await {
+        Err(JobError::NotRunning) => {
+            let text = "the job's package is not complete yet; try again in a moment";
+            Err(refused(RefusalCode::Busy, text))
+        }
+        // The first attempt has recorded how the job ended.
+        Err(JobError::Interrupted) => Ok(Some(JobHandle::attach(folder).await?)),
+        attached => Ok(Some(attached?)),
+    }
+}

@@ -1,0 +1,72 @@
+//! Texts of workers, trainers and users are texts, whatever is in them.
+
+use super::{assert_well_behaved, join};
+use crate::support::*;
+use std::fs;
+
+#[test]
+fn a_hostile_name_is_shown_as_a_text() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let name = "<script>window.hacked = 1</script>";
+    let setup = TestWorker::setup(&site, "worker");
+    let gpus = format!("gpus = [{{ model = {name:?}, memory_mib = 16000 }}]\n");
+    let worker = setup.detect_gpus().config(&gpus).start(&server);
+    browser.open(&worker.page_link());
+    browser.wait_text(".worker", name, SOON);
+    assert!(browser.run("return window.hacked === undefined").as_bool().unwrap());
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
+fn a_hostile_log_and_a_hostile_reason_are_shown_as_texts() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = TestWorker::setup(&site, "worker").trainers_in(&hostile_trainer(&site));
+    let worker = worker.start(&server);
+    join(&browser, &worker);
+    browser.click("nav button", "Train");
+    // The name of a file is the user's, and may come from somebody else.
+    let named = site.folder("named").join("<img src=x onerror=hacked()>.zip");
+    fs::copy(fixture("train_single.zip"), &named).unwrap();
+    browser.type_into("#package", named.to_str().unwrap());
+    browser.click("button", "Start");
+    browser.wait_text(".chip", "failed", A_WHILE);
+    let log = browser.wait_text(".log", "<script>window.hacked = 1</script>", SOON);
+    assert!(!log.contains('\u{202e}'), "text runs backwards");
+    assert!(log.contains("the last line"), "{} bytes of a log", log.len());
+    assert!(log.len() < 100_000, "{} bytes of a log are shown", log.len());
+    // It stays quick.
+    browser.type_into("[type=search]", "last");
+    browser.wait_text(".log", "the last line", SOON);
+    let found = browser.texts(".log").join("");
+    assert!(!found.contains("<script>"), "{found}");
+    assert!(browser.run("return window.hacked === undefined").as_bool().unwrap());
+    assert_well_behaved(&browser, &server);
+}
+
+/// A folder with a trainer that writes what a terminal or a page might obey, and lines of 1 MB.
+fn hostile_trainer(site: &Site) -> std::path::PathBuf {
+    let folder = site.folder("hostile-trainer");
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"$*\" in\n\
+         train*--help*) ;;\n\
+         train*)\n\
+         printf '<script>window.hacked = 1</script>\\n\\033[2J\\342\\200\\256backwards\\n'\n\
+         head -c 1000000 /dev/zero | tr '\\0' x; echo\n\
+         echo 'the last line'\n\
+         echo '<b onclick=hacked()>the reason</b>' >&2\n\
+         exit 3;;\n\
+         esac\n\
+         exec {}/sleap-nn \"$@\"\n",
+        stand_in().display()
+    );
+    let path = folder.join("sleap-nn");
+    fs::write(&path, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).unwrap();
+    folder
+}
