@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::nearby::Announcement;
 use crate::worker::{self, WorkerOptions};
 use sleap_rtc_signaling::client::{Address, Endpoints};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -105,11 +106,14 @@ fn say_how_to_reach(
     has_tls: bool,
     is_announced: bool,
 ) -> Result<(), Failure> {
-    let mut text =
-        "Signaling server (in this worker): clients and other workers reach it with\n".to_owned();
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    let here = if is_local { " on this machine" } else { "" };
+    let mut text = format!(
+        "Signaling server (in this worker): clients and other workers{here} reach it with\n"
+    );
     let urls = match has_tls {
         true => vec![signaling.websocket.as_str().trim_end_matches('/').to_owned()],
-        false => addresses.first().map(|first| urls(*first)).unwrap_or_default(),
+        false => urls(addresses),
     };
     for (nth, url) in urls.iter().enumerate() {
         let or = if nth == 0 { "  " } else { "  or " };
@@ -121,14 +125,20 @@ fn say_how_to_reach(
     print::raw(&text).exit(Exit::Unexpected)
 }
 
-/// What others can call a server that listens at `address`.
-fn urls(address: SocketAddr) -> Vec<String> {
-    if !address.ip().is_unspecified() {
-        return vec![format!("ws://{address}")];
+/// What others can call a server that listens at these addresses. Each answers all kinds of requests, so the first
+/// port of an address is enough. Loopback is named where there is nothing else.
+fn urls(addresses: &[SocketAddr]) -> Vec<String> {
+    if let Some(any) = addresses.iter().find(|address| address.ip().is_unspecified()) {
+        let name = sleap_rtc_base::os::host_name();
+        let hosts = [Some(name), towards_others().map(|ip| ip.to_string())];
+        let urls = hosts.into_iter().flatten().map(|host| format!("ws://{host}:{}", any.port()));
+        return urls.collect();
     }
-    let name = sleap_rtc_base::os::host_name();
-    let hosts = [Some(name), towards_others().map(|ip| ip.to_string())];
-    hosts.into_iter().flatten().map(|host| format!("ws://{host}:{}", address.port())).collect()
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    let mut named = HashSet::new();
+    let leading = addresses.iter().filter(|address| is_local || !address.ip().is_loopback());
+    let firsts = leading.filter(|address| named.insert(address.ip()));
+    firsts.map(|address| format!("ws://{address}")).collect()
 }
 
 /// This machine's address on the network that leads out, if there is one. Nothing is sent.
@@ -168,8 +178,18 @@ mod tests {
 
     #[test]
     fn an_address_of_ones_own_choice_is_the_one_to_call() {
-        assert_eq!(urls("192.0.2.7:8080".parse().unwrap()), ["ws://192.0.2.7:8080"]);
-        let any = urls("0.0.0.0:8080".parse().unwrap());
+        let urls = |texts: &[&str]| {
+            let addresses: Vec<SocketAddr> =
+                texts.iter().map(|text| text.parse().unwrap()).collect();
+            urls(&addresses)
+        };
+        assert_eq!(urls(&["192.0.2.7:8080", "192.0.2.7:8001"]), ["ws://192.0.2.7:8080"]);
+        assert_eq!(
+            urls(&["127.0.0.1:9000", "192.0.2.7:9000", "[2001:db8::7]:9001"]),
+            ["ws://192.0.2.7:9000", "ws://[2001:db8::7]:9001"]
+        );
+        assert_eq!(urls(&["127.0.0.1:9000"]), ["ws://127.0.0.1:9000"]);
+        let any = urls(&["0.0.0.0:8080", "[::]:8080", "0.0.0.0:8001", "[::]:8001"]);
         assert!(
             any.iter().all(|url| url.ends_with(":8080") && !url.contains("0.0.0.0")),
             "{any:?}"
