@@ -127,7 +127,11 @@ fn a_worker_is_installed_shown_and_removed() {
     let changes = machine.changes();
     assert_eq!(
         changes[3..],
-        [format!("--user disable --now {WORKER}"), "--user daemon-reload".to_owned()]
+        [
+            format!("--user disable --now {WORKER}"),
+            "--user daemon-reload".to_owned(),
+            format!("--user reset-failed {WORKER}")
+        ]
     );
     machine.service(&["uninstall"]).assert(2, &["nothing to uninstall"]);
 }
