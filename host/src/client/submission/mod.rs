@@ -387,9 +387,9 @@ impl<'a> Submission<'a> {
         match self.cursor.apply(link, event) {
             Ok(Arrival::New(numbered)) => {
                 self.disorder.end();
+                self.show(&numbered);
                 self.outlook.see(&numbered, self.display);
-                self.progress.event(&numbered, self.outlook.progress());
-                self.show(numbered);
+                self.progress.event(&numbered, &self.display.progress());
                 Ok(())
             }
             Ok(Arrival::Repeated) => self.disorder.repeated().map_err(|why| self.disordered(why)),
@@ -405,11 +405,11 @@ impl<'a> Submission<'a> {
         ClientError::Worker { worker: self.worker(), what: Misbehavior::Disorder(why) }
     }
 
-    fn show(&mut self, numbered: NumberedEvent) {
+    fn show(&mut self, numbered: &NumberedEvent) {
         if let Some(viewer) = &self.viewer {
             viewer.show(&numbered.event);
         }
-        self.display.see(numbered, self.outlook.progress());
+        self.display.see(numbered);
     }
 
     async fn send(
