@@ -44,13 +44,6 @@ impl Scale {
         };
         scaled.is_finite().then_some(scaled)
     }
-
-    fn undo(self, scaled: f64) -> f64 {
-        match self {
-            Self::Linear => scaled,
-            Self::Log => 10f64.powf(scaled),
-        }
-    }
 }
 
 impl Frame {

@@ -39,7 +39,7 @@ fn a_package_becomes_a_model_by_the_keyboard_alone() {
         "main ",
         "navigation Screens",
         "heading train_single",
-        "status training",
+        "status ",
         "image Losses of single_instance",
         "group Scale of the losses",
         "button Stop early, keep the model",
