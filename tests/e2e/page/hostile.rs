@@ -39,7 +39,7 @@ fn a_hostile_worker_and_its_refusal_are_shown_as_texts() {
     let job = json!({"owner": "peer-x", "user": EVIL, "since_ms": 0, "job_type": "training"});
     let properties = json!({
         "hostname": EVIL, "status": "available", "protocols": ["sleap-rtc/1"], "sleap_version": EVIL,
-        "gpus": [{"model": EVIL.repeat(500), "memory_mib": 99_000}], "jobs": [job], "queue": [],
+        "gpus": [{"model": EVIL.repeat(50), "memory_mib": 99_000}], "jobs": [job], "queue": [],
         "max_concurrent_jobs": 2, "slots_free": 1,
     });
     let metadata = json!({"tags": [], "properties": properties});

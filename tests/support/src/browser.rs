@@ -17,8 +17,9 @@ use std::{
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_BROWSER";
 /// Names an element in the answers of WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// The name of what has the focus.
+/// The name of what has the focus. The page and its main part have no name of their own.
 const FOCUSED: &str = "const focused = document.activeElement;
+    if (focused.matches('body, main')) return '';
     return focused.ariaLabel || focused.labels?.[0]?.innerText || focused.innerText || ''";
 /// How long one command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
