@@ -43,11 +43,8 @@ impl<'a, T: Packed> Records<'a, T> {
         const LARGEST_ALIGNMENT: u32 = 8;
         let bytes = extent(self.records);
         let place = cx.realloc(0, 0, LARGEST_ALIGNMENT, bytes)?;
-        let mut block = Block {
-            base: place,
-            memory: &mut cx.as_slice_mut()[place..place + bytes],
-            next: 0,
-        };
+        let mut block =
+            Block { base: place, memory: &mut cx.as_slice_mut()[place..place + bytes], next: 0 };
         pack(self.records, &mut block);
         Ok(place)
     }

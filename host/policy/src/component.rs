@@ -173,7 +173,8 @@ pub(crate) struct Plugin {
 }
 
 /// The function of a guest that answers `Q`. It has a text as its own error.
-type Asked<'q, Q> = TypedFunc<<Q as Question>::Arguments<'q>, (Result<<Q as Question>::Raw, String>,)>;
+type Asked<'q, Q> =
+    TypedFunc<<Q as Question>::Arguments<'q>, (Result<<Q as Question>::Raw, String>,)>;
 
 impl Plugin {
     /// Compiles `bytes` and instantiates them once, to find errors now rather than later.
@@ -200,7 +201,10 @@ impl Plugin {
     }
 
     /// The guest's answer, or its own error, as it gave them.
-    pub(crate) fn call<Q: Question>(&self, question: &Q) -> Result<Result<Q::Raw, String>, Failure> {
+    pub(crate) fn call<Q: Question>(
+        &self,
+        question: &Q,
+    ) -> Result<Result<Q::Raw, String>, Failure> {
         let answer = self.enter(|store, instance| {
             let function = self.function::<Q>(store, instance)?;
             let (answer,) = function.call(store, question.arguments(self.lists))?;
@@ -220,7 +224,7 @@ impl Plugin {
         store: &mut Store<CallState>,
         instance: &Instance,
     ) -> wasmtime::Result<Asked<'q, Q>> {
-        instance.get_typed_func(store, &self.function)
+        instance.get_typed_func(store, self.function)
     }
 
     /// Checks the types of an instance's function for `point`.
@@ -233,7 +237,9 @@ impl Plugin {
         match point {
             ExtensionPoint::Selection => self.function::<Select>(store, instance).map(drop),
             ExtensionPoint::Compatibility => self.function::<Check>(store, instance).map(drop),
-            ExtensionPoint::Estimate => self.function::<EstimateDuration>(store, instance).map(drop),
+            ExtensionPoint::Estimate => {
+                self.function::<EstimateDuration>(store, instance).map(drop)
+            }
             ExtensionPoint::Queueing => self.function::<OrderLine>(store, instance).map(drop),
         }
     }
@@ -257,10 +263,8 @@ impl Plugin {
             _ => Ok(UpdateDeadline::Continue(1)),
         });
         let _ticking = runtime.ticker.run();
-        let result = self
-            .pre
-            .instantiate(&mut store)
-            .and_then(|instance| call(&mut store, &instance));
+        let result =
+            self.pre.instantiate(&mut store).and_then(|instance| call(&mut store, &instance));
         result.map_err(|error| {
             match explain::stopped(&error, self.limits, store.data().memory_denied) {
                 Some(failure) => CallError::Failed(failure),
@@ -282,9 +286,9 @@ enum CallError {
 fn find(point: ExtensionPoint, component: &Component) -> wasmtime::Result<ComponentExportIndex> {
     let (interface, function) = (explain::export(point), point.function());
     let found = component.get_export_index(None, &interface);
-    found.and_then(|found| component.get_export_index(Some(&found), function)).ok_or_else(|| {
-        wasmtime::Error::msg(format!("`{interface}` has no function `{function}`"))
-    })
+    found
+        .and_then(|found| component.get_export_index(Some(&found), function))
+        .ok_or_else(|| wasmtime::Error::msg(format!("`{interface}` has no function `{function}`")))
 }
 
 #[cfg(test)]
@@ -307,9 +311,15 @@ mod tests {
     fn each_failure_has_its_message() {
         let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
         let limits = CallLimits { timeout_ms: 200, memory_mib: 64 };
-        let guest =
-            Plugin::load("hostile", &bytes, ExtensionPoint::Selection, limits, Lists::PieceByPiece, None)
-                .unwrap();
+        let guest = Plugin::load(
+            "hostile",
+            &bytes,
+            ExtensionPoint::Selection,
+            limits,
+            Lists::PieceByPiece,
+            None,
+        )
+        .unwrap();
         let peer: PeerInfo = serde_json::from_value(serde_json::json!({
             "peer_id": "w", "role": "worker", "metadata": {}, "connected_at": null,
         }))

@@ -129,11 +129,7 @@ impl<'p, Q: Question, P: PluginList<Q>> Decision<'p, Q, P> {
 
     /// The answer of the plugin at `place` or, if that fails and may be replaced, of the built-in one; with
     /// the name of who answered.
-    fn ask_or_built_in(
-        &mut self,
-        place: usize,
-        question: &mut Q,
-    ) -> Option<(Q::Answer, Arc<str>)> {
+    fn ask_or_built_in(&mut self, place: usize, question: &mut Q) -> Option<(Q::Answer, Arc<str>)> {
         let plugin = self.plugins.info(place);
         let failure = match self.plugins.ask(place, question) {
             Ok(answer) => return Some((answer, plugin.name)),
@@ -167,9 +163,10 @@ pub(crate) fn rank(plugins: &impl PluginList<Select>, question: &mut Select) -> 
             break;
         }
         let plugin = plugins.info(place);
-        let narrowed = plugins
-            .ask(place, &mut question.about(&selection.ranking))
-            .and_then(|answer| narrow(&selection, &plugin.name, answer).map_err(Failure::BadAnswer));
+        let narrowed =
+            plugins.ask(place, &mut question.about(&selection.ranking)).and_then(|answer| {
+                narrow(&selection, &plugin.name, answer).map_err(Failure::BadAnswer)
+            });
         match narrowed {
             Ok(narrowed) => selection = narrowed,
             Err(failure) => {

@@ -8,7 +8,6 @@ use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::device::DeviceId;
 use std::path::{Path, PathBuf};
 
-
 /// An accepted worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KnownWorker {

@@ -343,7 +343,15 @@ mod tests {
         let (ended_ms, package_bytes, kept_bytes) = (ended_day * DAY_MS, 50, 50);
         let user = "ada".to_owned();
         let is_cancelled = false;
-        StoredJob { user, ended_ms, fetched_ms, has_results, is_cancelled, package_bytes, kept_bytes }
+        StoredJob {
+            user,
+            ended_ms,
+            fetched_ms,
+            has_results,
+            is_cancelled,
+            package_bytes,
+            kept_bytes,
+        }
     }
 
     #[test]

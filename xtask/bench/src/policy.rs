@@ -124,8 +124,8 @@ fn calls(rounds: usize, home: &Path, cache: &Path) -> Result<()> {
     let candidate = embedded.load(ExtensionPoint::Selection, &patient())?;
     let file = home.join("own.wasm");
     fs::write(&file, embedded.bytes())?;
-    let own = PluginFile::open_cached(&file, Some(cache))?
-        .load(ExtensionPoint::Selection, &patient())?;
+    let own =
+        PluginFile::open_cached(&file, Some(cache))?.load(ExtensionPoint::Selection, &patient())?;
     let defaults = PolicyConfig { cache: Some(cache.into()), ..PolicyConfig::new(cache.into()) };
     let policies = Policies::load(&defaults)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;

@@ -147,7 +147,7 @@ fn workers_are_the_same_in_one_block() {
 
 #[test]
 fn jobs_are_the_same_in_one_block() {
-    let running = |slot, job| RunningJob {
+    let running = |slot: Option<u32>, job| RunningJob {
         id: "id".into(),
         user: "ben".into(),
         job,
