@@ -21,7 +21,7 @@ const HERE_WITHIN: Duration = Duration::from_millis(500);
 /// # Errors
 /// There are servers, and the user has agreed to none of them.
 pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
-    if config.names_server || answers(&config.signaling).await {
+    if config.names_server || answers(config.signaling.first()).await {
         return Ok(config);
     }
     let found = nearby::servers().await;
@@ -42,7 +42,7 @@ pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
         }
     };
     print::error(&format!("Signaling server, found on this network: {}\n", described(chosen)));
-    Ok(Config { signaling: chosen.server.clone(), names_server: true, ..config })
+    Ok(Config { signaling: chosen.server.clone().into(), names_server: true, ..config })
 }
 
 /// Whether something answers at that address, which is on this machine.

@@ -24,12 +24,17 @@ pub(crate) async fn run(
     let serving = Serving::open(SignalingOptions::configured(), config.server.clone())?;
     let addresses = serving.addresses()?;
     if serving.has_tls() {
-        check_name(&config.signaling)?;
+        check_name(config.signaling.first())?;
     } else {
-        config.signaling = own(&addresses).map_err(Failure::usage)?;
+        config.signaling = own(&addresses).map_err(Failure::usage)?.into();
     }
     let announcement = announce(&config, &addresses, serving.has_tls());
-    say_how_to_reach(&config.signaling, &addresses, serving.has_tls(), announcement.is_some())?;
+    say_how_to_reach(
+        config.signaling.first(),
+        &addresses,
+        serving.has_tls(),
+        announcement.is_some(),
+    )?;
     let (worker_ends, server_ends) = (shutdown.child_token(), CancellationToken::new());
     let server = async {
         let served = serving.run(server_ends.clone()).await;
@@ -85,7 +90,7 @@ fn announce(config: &Config, addresses: &[SocketAddr], has_tls: bool) -> Option<
     if !config.server.announce {
         return None;
     }
-    let tls = has_tls.then_some(&config.signaling.websocket);
+    let tls = has_tls.then_some(&config.signaling.first().websocket);
     Announcement::new(addresses, tls).unwrap_or_else(|error| {
         tracing::warn!("the server is not announced on this network: {error}");
         None

@@ -288,11 +288,13 @@ impl Display {
         print(&format!("{}\n", text.join("\n")));
     }
 
-    /// The job does not wait any more.
-    pub(crate) fn waited(&mut self) {
+    /// The job does not wait any more: `event` has happened. A job that was withdrawn has ended without a start.
+    pub(crate) fn waited(&mut self, event: &JobEvent) {
         if self.waiting.take().is_some() {
             self.change(|view| view.waiting.clear());
-            say(&format!("The job starts on {}.", self.worker));
+            if !matches!(event, JobEvent::Finished { .. }) {
+                say(&format!("The job starts on {}.", self.worker));
+            }
         }
     }
 

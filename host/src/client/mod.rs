@@ -16,6 +16,7 @@
 //! | `trust` | which workers are trusted |
 //! | `known_removals` | which devices are removed from the rooms, according to their workers |
 //! | `known_workers` | the workers that the user has accepted |
+//! | `room_notes` | the files of the two |
 //! | `submission` | the conversation about one job over `sleap-rtc/1` |
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
@@ -66,6 +67,7 @@ mod reconnect;
 pub mod record;
 pub mod report;
 mod room;
+mod room_notes;
 pub mod rooms;
 pub(crate) mod screen;
 mod selection;

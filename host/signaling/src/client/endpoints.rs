@@ -3,13 +3,14 @@
 
 use super::error::{ProxyError, ProxyName};
 use super::proxy;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 const WEBSOCKET_PORT: u16 = 8080;
 const HTTP_PORT: u16 = 8001;
 
 /// The two addresses of a signaling server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// `ws://` or `wss://`.
     pub websocket: Url,

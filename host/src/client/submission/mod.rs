@@ -357,7 +357,7 @@ impl<'a> Submission<'a> {
             };
             match frame {
                 WorkerFrame::Event { event, .. } => {
-                    self.starts();
+                    self.stops_waiting(&event.event);
                     self.take(number, event)?;
                 }
                 WorkerFrame::Waiting { news, .. } => {
