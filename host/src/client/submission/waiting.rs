@@ -4,12 +4,12 @@ use super::{ACCEPT_LIMIT, FLUSH, JobStatus, Opening, Submission, refused};
 use crate::client::ClientError;
 use crate::client::error::JobRefused;
 use crate::client::interrupt::Stage;
-use crate::client::room::Goal;
 use crate::config::Wait;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_trust::goal::Goal;
 use std::time::{Duration, Instant};
 
 impl Submission<'_> {
