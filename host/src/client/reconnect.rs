@@ -6,7 +6,7 @@
 use super::connect::Talk;
 use super::display::say;
 use super::interrupt::{EndRequest, Interrupts};
-use super::room::{Goal, Offered, Room};
+use super::room::{Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, or_interrupt};
 use sleap_rtc_base::backoff::Backoff;
@@ -16,6 +16,7 @@ use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
+use sleap_rtc_trust::goal::Goal;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::pin;
