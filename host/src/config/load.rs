@@ -249,6 +249,11 @@ fn mounts(sources: &Sources, base: &Path, mounts: Vec<FileMount>) -> Mounts {
 
 /// Resolves the program of a command line if it is a path.
 fn program(sources: &Sources, base: &Path, mut words: Vec<String>) -> Vec<String> {
+    // A path with spaces, written without quotes.
+    let whole = sources.path(base, &words.join(" "));
+    if words.len() > 1 && words.iter().any(|word| word.contains('/')) && whole.is_file() {
+        words = vec![words.join(" ")];
+    }
     if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
         *program = sources.path(base, program).to_string_lossy().into_owned();
     }

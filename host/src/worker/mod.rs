@@ -77,7 +77,7 @@ mod queue_report;
 mod queue_status;
 mod retention;
 mod running;
-mod slots;
+pub(crate) mod slots;
 mod staged_job;
 mod startup;
 mod storage;
