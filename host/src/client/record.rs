@@ -320,7 +320,7 @@ impl Record {
     /// The server through which the job was submitted.
     pub fn endpoints(&self) -> Result<Endpoints, ClientError> {
         let address = |text: &str| Url::parse(text).map_err(|_| damaged());
-        Ok(Endpoints { websocket: address(&self.websocket)?, http: address(&self.http)? })
+        Ok(Endpoints::new(address(&self.websocket)?, address(&self.http)?))
     }
 
     /// Where the result should go.

@@ -157,7 +157,8 @@ impl Room {
             trust,
             notes: trusts_server.into_iter().chain(config.signaling.exposure()).collect(),
             room_id: credentials.room_id,
-            attempts: 0,
+            // A call to a worker that still waits for an earlier process of this device is not taken for its own.
+            attempts: rand::random::<u32>().into(),
             tracks_on_python: config.client.python_tracking,
             reserved: HashMap::new(),
             released: HashMap::new(),
@@ -272,7 +273,7 @@ impl Room {
             }
         };
         self.over_iroh = answer.iroh.as_ref().map(|_| worker.clone());
-        let talk = match self.connector.connect(pending, &answer).await {
+        let talk = match self.connector.connect(pending, attempt, &answer).await {
             Ok(talk) => talk,
             Err(error) if error.is_no_path() && !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(JobRefused::PythonBusy(worker.clone())));
@@ -323,11 +324,12 @@ impl Room {
         loop {
             match self.next().await? {
                 ServerMessage::Answer(answer)
-                    if answer.sender == *worker && answer.attempt.is_none_or(|a| a == attempt) =>
+                    if answer.sender == *worker && answer.answers_offer(attempt) =>
                 {
                     return Ok(Answer::Yes(Box::new(answer)));
                 }
-                ServerMessage::Error(error) => {
+                // A refusal of an earlier offer may come late.
+                ServerMessage::Error(error) if error.concerns_offer(attempt) => {
                     if let Some(answer) = refusal(worker, &error) {
                         return Ok(answer);
                     }

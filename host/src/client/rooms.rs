@@ -116,7 +116,7 @@ pub struct PairedWorker {
 impl SavedRoom {
     /// The signaling server where the room is.
     pub fn endpoints(&self) -> Endpoints {
-        Endpoints { websocket: self.websocket.clone(), http: self.http.clone() }
+        Endpoints::new(self.websocket.clone(), self.http.clone())
     }
 }
 

@@ -147,6 +147,8 @@ pub struct WorkerOptions {
     pub credentials_file: Option<PathBuf>,
     /// Whether the worker waits for running jobs before it ends. Otherwise they continue on their own.
     pub drain: bool,
+    /// Where others reach the server that the worker serves itself. `None` if it is configured like theirs.
+    pub page_at: Option<Url>,
 }
 
 /// The room that a worker enters.
@@ -374,7 +376,8 @@ pub async fn run(
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
     // Whoever reads the credentials may call at once.
     let control = Control::of(&config, &context, &own_id, &room);
-    let page = signaling.has_page().then(|| config.signaling.http.clone());
+    let page_at = options.page_at.as_ref().unwrap_or(&config.signaling.http);
+    let page = signaling.has_page().then(|| page_at.clone());
     let whose = (&own_id, &room);
     let joined = say_how_to_join(&config, &options, &context.trust, whose, page)?;
     let is_watched = pool.is_watched();

@@ -34,7 +34,7 @@ impl Overheard {
 /// The state of an offer until its answer arrives.
 enum Pending {
     Webrtc { toward_client: Connection, answer: Sdp, toward_worker: Offering },
-    Iroh { toward_client: Endpoint, expected: Expected, toward_worker: Endpoint },
+    Iroh { toward_client: Endpoint, expected: Expected, toward_worker: Endpoint, attempt: u64 },
     Diverted { wanted: Value },
 }
 
@@ -97,9 +97,10 @@ impl Middle {
             }
             Plot::SwapsEndpoints => {
                 let (toward_client, toward_worker) = (endpoint().await, endpoint().await);
-                let expected = toward_client.expect(&iroh(&frame)).unwrap();
+                let attempt = frame["attempt"].as_u64().unwrap();
+                let expected = toward_client.expect(&iroh(&frame), Some(attempt)).unwrap();
                 frame["iroh"] = json!(toward_worker.address());
-                self.pending = Some(Pending::Iroh { toward_client, expected, toward_worker });
+                self.pending = Some(Pending::Iroh { toward_client, expected, toward_worker, attempt });
             }
             Plot::StripsMarks => strip(&mut frame),
             Plot::PlaysWorker(words) => {
@@ -156,13 +157,13 @@ impl Middle {
                     pass_on(&to_client, &to_worker, &overheard).await;
                 });
             }
-            Some(Pending::Iroh { toward_client, expected, toward_worker }) => {
+            Some(Pending::Iroh { toward_client, expected, toward_worker, attempt }) => {
                 let worker = iroh(&frame);
                 frame["iroh"] = json!(toward_client.address());
                 let overheard = self.overheard.clone();
                 tokio::spawn(async move {
                     let to_client = expected.session().await.unwrap();
-                    let to_worker = toward_worker.call(&worker, LIMIT).await.unwrap();
+                    let to_worker = toward_worker.call(&worker, attempt, LIMIT).await.unwrap();
                     let to_worker = to_worker.session().await.unwrap();
                     pass_on_sessions(&to_client, &to_worker, &overheard).await;
                     drop(toward_client);

@@ -109,11 +109,11 @@ async fn answer(
     loop {
         match messages.next().await.ok_or(TalkError::Lost)? {
             ServerMessage::Answer(answer)
-                if answer.sender == *worker && answer.attempt.is_none_or(|a| a == attempt) =>
+                if answer.sender == *worker && answer.answers_offer(attempt) =>
             {
                 return Ok(answer);
             }
-            ServerMessage::Error(error) => {
+            ServerMessage::Error(error) if error.concerns_offer(attempt) => {
                 if let Some(refusal) = refusal(worker, &error) {
                     return Err(refusal);
                 }
