@@ -98,6 +98,7 @@ async fn a_call_reaches_the_conversation_of_its_offer_in_whichever_order_offers_
     let late = within(late.session()).await.unwrap();
     assert_eq!(within(late.recv()).await, None, "nobody waits for a third offer");
     tokio::join!(from.close(), to.close());
+    drop(to);
     assert!(matches!(within(abandoned.session()).await.map(drop), Err(QuicError::NotCalled)));
 }
 
