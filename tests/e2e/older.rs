@@ -18,8 +18,7 @@ const SIGNALING: &str = include_str!("../../host/protocol/tests/recorded/client_
 const CLIENT: &str = include_str!("../../host/protocol/tests/recorded/client_frames.jsonl");
 const WORKER: &str = include_str!("../../host/protocol/tests/recorded/worker_frames.jsonl");
 /// A worker's last word, so that a client of which it has heard enough ends.
-const REFUSED: &str =
-    r#"{"frame":"refused","refusal":{"code":"other","message":"that was all"}}"#;
+const REFUSED: &str = r#"{"frame":"refused","refusal":{"code":"other","message":"that was all"}}"#;
 /// What a client says of a token without a part for peers.
 const TRUSTS_SERVER: &str = "whoever runs the signaling server could read and change what is sent";
 
@@ -148,7 +147,8 @@ fn a_client_that_knows_the_whole_token_sends_nothing_to_an_older_worker() {
 }
 
 #[test]
-fn a_client_that_knows_the_servers_part_alone_says_whom_it_trusts_and_is_served_by_an_older_worker() {
+fn a_client_that_knows_the_servers_part_alone_says_whom_it_trusts_and_is_served_by_an_older_worker()
+{
     let site = Site::new();
     let server = site.server();
     let credentials = site.worker(&server).credentials().keyless();

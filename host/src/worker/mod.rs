@@ -151,6 +151,13 @@ pub struct WorkerOptions {
     pub page_at: Option<Url>,
 }
 
+impl WorkerOptions {
+    /// Where browsers find the page of the server, if it has one.
+    fn page(&self, config: &Config) -> Url {
+        self.page_at.as_ref().unwrap_or(&config.signaling.http).clone()
+    }
+}
+
 /// The room that a worker enters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerRoom {
@@ -376,8 +383,7 @@ pub async fn run(
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
     // Whoever reads the credentials may call at once.
     let control = Control::of(&config, &context, &own_id, &room);
-    let page_at = options.page_at.as_ref().unwrap_or(&config.signaling.http);
-    let page = signaling.has_page().then(|| page_at.clone());
+    let page = signaling.has_page().then(|| options.page(&config));
     let whose = (&own_id, &room);
     let joined = say_how_to_join(&config, &options, &context.trust, whose, page)?;
     let is_watched = pool.is_watched();

@@ -101,7 +101,8 @@ impl Middle {
                 let attempt = attempt(&frame);
                 let expected = toward_client.expect(&iroh(&frame), Some(attempt)).unwrap();
                 frame["iroh"] = json!(toward_worker.address());
-                self.pending = Some(Pending::Iroh { toward_client, expected, toward_worker, attempt });
+                self.pending =
+                    Some(Pending::Iroh { toward_client, expected, toward_worker, attempt });
             }
             Plot::StripsMarks => MARKS.iter().for_each(|mark| strip(&mut frame, mark)),
             Plot::StripsMark(mark) => strip(&mut frame, mark),

@@ -38,7 +38,8 @@ async fn quic_ends() -> (ClientEnd, WorkerEnd, Vec<Endpoint>) {
     };
     let (from, to) = (endpoint().await, endpoint().await);
     let expected = to.expect(&from.address(), Some(OFFER)).unwrap();
-    let calling = async { from.call(&to.address(), OFFER, LIMIT).await.unwrap().session().await.unwrap() };
+    let calling =
+        async { from.call(&to.address(), OFFER, LIMIT).await.unwrap().session().await.unwrap() };
     let (here, there) = tokio::join!(calling, expected.session());
     (ClientEnd::on_session(here), WorkerEnd::on_session(there.unwrap()), vec![from, to])
 }

@@ -30,13 +30,13 @@ pub(crate) fn offered() -> (&'static [u8], Vec<u8>) {
 }
 
 /// A connection that the caller has made, and the stream of its conversation.
-pub(crate) struct Call {
+pub(crate) struct BegunCall {
     pub(crate) connection: Connection,
     pub(crate) send: SendStream,
     pub(crate) receive: RecvStream,
 }
 
-impl Call {
+impl BegunCall {
     /// Begins the conversation of an offer.
     pub(crate) async fn begin(connection: Connection, offer: u64) -> Result<Self, QuicError> {
         let (mut send, receive) = connection.open_bi().await?;
@@ -70,12 +70,12 @@ impl Call {
 
 /// The calls that are expected, in the order of their announcements. Each belongs to a task that waits for it.
 #[derive(Default)]
-pub(crate) struct Awaited(Mutex<Vec<Waiting>>);
+pub(crate) struct Awaited(Mutex<Vec<AwaitedCall>>);
 
-struct Waiting {
+struct AwaitedCall {
     caller: EndpointId,
     offer: Option<u64>,
-    called: oneshot::Sender<Call>,
+    called: oneshot::Sender<BegunCall>,
 }
 
 impl Awaited {
@@ -84,12 +84,12 @@ impl Awaited {
         &self,
         caller: EndpointId,
         offer: Option<u64>,
-    ) -> oneshot::Receiver<Call> {
+    ) -> oneshot::Receiver<BegunCall> {
         let (called, receiver) = oneshot::channel();
         let mut waiting = self.0.lock();
         // The tasks for these have ended.
         waiting.retain(|one| !one.called.is_closed());
-        waiting.push(Waiting { caller, offer, called });
+        waiting.push(AwaitedCall { caller, offer, called });
         receiver
     }
 
@@ -99,9 +99,9 @@ impl Awaited {
     }
 
     /// Hands the call to the task that waits for it, or returns it. A call that names no offer is for the newest.
-    pub(crate) fn deliver(&self, call: Call, offer: Option<u64>) -> Result<(), Call> {
+    pub(crate) fn deliver(&self, call: BegunCall, offer: Option<u64>) -> Result<(), BegunCall> {
         let caller = call.connection.remote_id();
-        let is_meant = |one: &Waiting| {
+        let is_meant = |one: &AwaitedCall| {
             one.caller == caller
                 && one.offer.zip(offer).is_none_or(|(awaited, named)| awaited == named)
         };

@@ -8,9 +8,7 @@ mod fair;
 
 use fair::Fair;
 use noq_proto::RttEstimator;
-use noq_proto::congestion::{
-    Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig,
-};
+use noq_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The endpoint of a process: calls peers, and accepts calls from peers that were announced.
 
-use super::calls::{self, Awaited, Call};
+use super::calls::{self, Awaited, BegunCall};
 use super::error::{QuicError, RelayTried, Tried};
 use super::key::EndpointKey;
 use super::relay::RelayServer;
@@ -252,13 +252,13 @@ impl Called {
     /// # Errors
     /// The connection ended.
     pub async fn session(self) -> Result<Session, QuicError> {
-        Ok(Session::new(Call::begin(self.connection, self.offer).await?, self.local))
+        Ok(Session::new(BegunCall::begin(self.connection, self.offer).await?, self.local))
     }
 }
 
 /// A peer that may call.
 pub struct Expected {
-    called: oneshot::Receiver<Call>,
+    called: oneshot::Receiver<BegunCall>,
     local: LocalEnd,
 }
 
@@ -301,7 +301,7 @@ async fn admit(incoming: Incoming, awaited: &Awaited) -> Result<(), QuicError> {
     let connection = accepting.await.map_err(|error| QuicError::Ended(error.to_string()))?;
     let caller = connection.remote_id();
     let refused = if awaited.expects(caller) {
-        let (call, offer) = Call::await_begin(connection).await?;
+        let (call, offer) = BegunCall::await_begin(connection).await?;
         awaited.deliver(call, offer).err().map(|call| call.connection)
     } else {
         Some(connection)

@@ -1,6 +1,6 @@
 //! One connection to a peer: the conversation in a stream of its own, file content in others.
 
-use super::calls::Call;
+use super::calls::BegunCall;
 use super::chunks::Chunks;
 use super::error::QuicError;
 use super::frames::{FrameReader, FrameWriter};
@@ -44,8 +44,8 @@ pub struct Session {
 
 impl Session {
     /// The session of either side.
-    pub(crate) fn new(call: Call, local: LocalEnd) -> Self {
-        let Call { connection, send, receive } = call;
+    pub(crate) fn new(call: BegunCall, local: LocalEnd) -> Self {
+        let BegunCall { connection, send, receive } = call;
         // Fails only if the stream is closed.
         let _ = send.set_priority(PRIORITY);
         let (changed, state) = watch::channel(ConnectionState::Connected);

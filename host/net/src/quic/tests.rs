@@ -25,7 +25,8 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 /// The session that called, and the one that was called.
 async fn sessions(from: &Endpoint, to: &Endpoint) -> (Session, Session) {
     let expected = to.expect(&from.address(), Some(OFFER)).unwrap();
-    let calling = async { from.call(&to.address(), OFFER, LIMIT).await.unwrap().session().await.unwrap() };
+    let calling =
+        async { from.call(&to.address(), OFFER, LIMIT).await.unwrap().session().await.unwrap() };
     let (here, there) = within(async { tokio::join!(calling, expected.session()) }).await;
     (here, there.unwrap())
 }
@@ -92,8 +93,9 @@ async fn a_call_reaches_the_conversation_of_its_offer_in_whichever_order_offers_
     let abandoned = to.expect(&from.address(), Some(1)).unwrap();
     let calling = async { from.call(&to.address(), 2, LIMIT).await.unwrap().session().await };
     let (here, there) = within(async { tokio::join!(calling, newest.session()) }).await;
-    here.unwrap().send("about the second offer").await.unwrap();
-    assert_eq!(within(there.unwrap().recv()).await.as_deref(), Some("about the second offer"));
+    let (here, there) = (here.unwrap(), there.unwrap());
+    here.send("about the second offer").await.unwrap();
+    assert_eq!(within(there.recv()).await.as_deref(), Some("about the second offer"));
     let late = within(from.call(&to.address(), 3, LIMIT)).await.unwrap();
     let late = within(late.session()).await.unwrap();
     assert_eq!(within(late.recv()).await, None, "nobody waits for a third offer");

@@ -312,8 +312,7 @@ mod tests {
         assert_eq!(found.settled().await, Endpoints::new(url("ws", &here), url("http", &here)));
         let (ws, http) = (url("ws", &here), url("http", &here));
         let nowhere = Some(url("http", &nowhere));
-        let right =
-            Endpoints { websocket: ws.clone(), http: http.clone(), alternative: nowhere };
+        let right = Endpoints { websocket: ws.clone(), http: http.clone(), alternative: nowhere };
         assert_eq!(right.settled().await, Endpoints::new(ws, http), "what is there is kept");
     }
 

@@ -154,11 +154,7 @@ impl Controller for Fair {
 
     fn clone_box(&self) -> Box<dyn Controller> {
         let Self { bbr, cubic, round_trip } = self;
-        Box::new(Self {
-            bbr: bbr.clone_box(),
-            cubic: cubic.clone(),
-            round_trip: *round_trip,
-        })
+        Box::new(Self { bbr: bbr.clone_box(), cubic: cubic.clone(), round_trip: *round_trip })
     }
 
     fn initial_window(&self) -> u64 {
