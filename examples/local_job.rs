@@ -92,7 +92,7 @@ fn configuration(folder: &Path, server: SocketAddr) -> Result<Config> {
     let sources = Sources { cwd: folder.to_owned(), ..Sources::default() };
     let signaling = Endpoints::from_one(&format!("ws://{server}")).map_err(anyhow::Error::msg)?;
     let overrides = Overrides {
-        signaling: Some(signaling),
+        signaling: Some(signaling.into()),
         ice_servers: Some(Vec::new()),
         ..Overrides::default()
     };

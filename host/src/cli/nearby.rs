@@ -24,7 +24,7 @@ pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
     if config.names_server {
         return Ok(Config { signaling: config.signaling.settled().await, ..config });
     }
-    if answers(&config.signaling).await {
+    if answers(config.signaling.first()).await {
         return Ok(config);
     }
     let found = nearby::servers().await;
@@ -46,7 +46,7 @@ pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
     };
     print::error(&format!("Signaling server, found on this network: {}\n", described(chosen)));
     let signaling = chosen.server.clone().settled().await;
-    Ok(Config { signaling, names_server: true, ..config })
+    Ok(Config { signaling: signaling.into(), names_server: true, ..config })
 }
 
 /// Whether something answers at that address, which is on this machine.

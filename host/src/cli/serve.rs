@@ -24,11 +24,12 @@ pub(crate) async fn run(
     let serving = Serving::open(SignalingOptions::configured(), config.server.clone())?;
     let addresses = serving.addresses()?;
     let reached = if serving.has_tls() {
-        check_name(&config.signaling)?;
-        config.signaling = config.signaling.settled_at(&ports(&addresses));
-        vec![config.signaling.clone()]
+        check_name(config.signaling.first())?;
+        let own = config.signaling.first().clone().settled_at(&ports(&addresses));
+        config.signaling = config.signaling.with_first(own.clone());
+        vec![own]
     } else {
-        config.signaling = own(&addresses).map_err(Failure::usage)?;
+        config.signaling = own(&addresses).map_err(Failure::usage)?.into();
         by_others(&addresses).map_err(Failure::usage)?
     };
     options.page_at = reached.first().map(|server| server.http.clone());
@@ -104,7 +105,7 @@ fn announce(config: &Config, addresses: &[SocketAddr], has_tls: bool) -> Option<
     if !config.server.announce {
         return None;
     }
-    let tls = has_tls.then_some(&config.signaling.websocket);
+    let tls = has_tls.then_some(&config.signaling.first().websocket);
     Announcement::new(addresses, tls).unwrap_or_else(|error| {
         tracing::warn!("the server is not announced on this network: {error}");
         None

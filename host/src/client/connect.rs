@@ -2,7 +2,7 @@
 //! WebRTC.
 
 use crate::config::Config;
-use crate::endpoint;
+use crate::endpoint::{self, RelayReach};
 use serde_json::Value;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
@@ -124,7 +124,8 @@ impl Connector {
 
     /// Uses the server's relay from now on.
     pub(crate) fn use_relay(&mut self, relay: watch::Receiver<Option<Relay>>) {
-        let task = |endpoint| tokio::spawn(endpoint::use_relay(endpoint, relay));
+        let task =
+            |endpoint| tokio::spawn(endpoint::use_relay(endpoint, relay, RelayReach::AllServers));
         self.relay = self.endpoint.clone().map(task).map(AbortOnDropHandle::new);
     }
 

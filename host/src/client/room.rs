@@ -92,7 +92,6 @@ impl Goal {
 
 /// A registered client.
 pub(crate) struct Room {
-    api: HttpApi,
     signaling: SignalingClient,
     events: mpsc::Receiver<SignalingEvent>,
     connector: Connector,
@@ -134,10 +133,9 @@ impl Room {
         credentials: Credential,
         mut connector: Connector,
     ) -> Result<Self, ClientError> {
-        let api = HttpApi::new(&config.signaling.http);
-        let identity = api.sign_in(None).await?;
+        let (server, identity) = config.signaling.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
-            config.signaling.clone(),
+            config.signaling.beginning_with(&server),
             identity,
             credentials.for_server(),
             Role::Client,
@@ -150,7 +148,6 @@ impl Room {
         let trust = Trust::new(&config.client, &credentials);
         let trusts_server = trust.is_none().then(|| TRUSTS_SERVER.to_owned());
         Ok(Self {
-            api,
             signaling,
             events,
             connector,
@@ -180,8 +177,9 @@ impl Room {
     pub(crate) async fn leave(mut self) {
         self.release_all().await;
         let identity = self.signaling.identity();
+        let api = HttpApi::new(&self.signaling.server().http);
         tokio::join!(self.signaling.close(), self.connector.close());
-        if let Err(error) = self.api.delete_peer(&identity.id_token, &identity.peer_id).await {
+        if let Err(error) = api.delete_peer(&identity.id_token, &identity.peer_id).await {
             debug!(%error, "the server did not confirm the deregistration");
         }
     }

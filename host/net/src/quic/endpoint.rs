@@ -115,19 +115,22 @@ impl Endpoint {
         EndpointAddress { id: self.inner.id().to_string(), addrs }
     }
 
-    /// Uses only this relay from now on.
+    /// Uses only this relay, and the further ones that it names, from now on.
     pub async fn use_relay(&self, relay: Option<RelayServer>) {
         let mut current = self.relay.lock().await;
         if *current == relay {
             return;
         }
         if let Some(before) = current.take() {
-            self.inner.remove_relay(&before.url.into()).await;
+            for (url, _) in before.all() {
+                self.inner.remove_relay(&url.clone().into()).await;
+            }
         }
-        if let Some(RelayServer { url, token, quic_port }) = relay.clone() {
+        for (url, quic_port) in relay.iter().flat_map(RelayServer::all) {
             tracing::debug!(%url, quic_port, "the server has a relay");
-            let url = RelayUrl::from(url);
+            let url = RelayUrl::from(url.clone());
             let config = RelayConfig::new(url.clone(), quic_port.map(RelayQuicConfig::new));
+            let token = relay.as_ref().map(|relay| relay.token.clone()).unwrap_or_default();
             self.inner.insert_relay(url, Arc::new(config.with_auth_token(token))).await;
         }
         *current = relay;
@@ -157,8 +160,10 @@ impl Endpoint {
         let id = id(address)?;
         let addresses = address.addrs.iter().take(MAX_ADDRESSES).copied().map(TransportAddr::Ip);
         let count = addresses.len();
-        let relay = self.relay.lock().await.clone().map(|relay| relay.url);
-        let through = relay.clone().map(|url| TransportAddr::Relay(url.into()));
+        let relay = self.relay.lock().await.clone();
+        let relays: Vec<RelayUrl> =
+            relay.iter().flat_map(|relay| relay.all().map(|(url, _)| url.clone().into())).collect();
+        let through = relays.into_iter().map(TransportAddr::Relay);
         let address = EndpointAddr::from_parts(id, addresses.chain(through));
         let calling = async {
             let (preferred, other) = calls::offered();
@@ -168,7 +173,7 @@ impl Endpoint {
             Ok::<_, ConnectError>(Called { connection, offer, local: self.local_end() })
         };
         let called = timeout(limit, calling).await.map_err(|_| {
-            let relay = relay.map_or(RelayTried::None, |url| self.tried(&url));
+            let relay = relay.map_or(RelayTried::None, |relay| self.tried(&relay.url));
             Tried { addresses: count, relay, limit }
         })?;
         called.map_err(|error| QuicError::Call(error.to_string()))
@@ -178,12 +183,13 @@ impl Endpoint {
     fn tried(&self, url: &Url) -> RelayTried {
         let host = url.host_str().unwrap_or_default().to_owned();
         let relays = self.inner.home_relay_status().get();
+        if let Some(connected) = relays.iter().find(|relay| relay.is_connected()) {
+            let url = Url::from(connected.url().clone());
+            return RelayTried::Connected(url.host_str().unwrap_or(&host).to_owned());
+        }
         let Some(relay) = relays.iter().find(|relay| Url::from(relay.url().clone()) == *url) else {
             return RelayTried::Unreached { host, error: None };
         };
-        if relay.is_connected() {
-            return RelayTried::Connected(host);
-        }
         match relay.auth_denied_reason() {
             Some(reason) => RelayTried::Refused { host, reason: reason.to_owned() },
             None => {

@@ -4,6 +4,7 @@
 use super::error::{ProxyError, ProxyName};
 use super::proxy;
 use super::reach::reach;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::timeout;
 use url::Url;
@@ -14,14 +15,22 @@ const HTTP_PORT: u16 = 8001;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The two addresses of a signaling server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// `ws://` or `wss://`.
     pub websocket: Url,
     /// `http://` or `https://`.
     pub http: Url,
     /// In place of the address that was derived: the port that was given, for the other protocol too.
+    #[serde(skip)]
     alternative: Option<Url>,
+}
+
+/// The same addresses are the same server, whether or not one of them was derived.
+impl PartialEq for Endpoints {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.websocket, &self.http) == (&other.websocket, &other.http)
+    }
 }
 
 impl Endpoints {

@@ -11,5 +11,6 @@ mod relay;
 mod relay_load;
 mod relay_tls;
 mod roster;
+mod several;
 mod support;
 mod traffic;

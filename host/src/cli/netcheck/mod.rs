@@ -69,9 +69,9 @@ impl NetcheckArgs {
         }
         let worker = self.worker_id.map(PeerId::new).transpose();
         let worker = worker.map_err(|error| Failure::usage(format!("--worker-id: {error}")))?;
-        let (join, server) = self.room.check(environment)?;
+        let (join, servers) = self.room.check(environment)?;
         let target = Some(Target { join, worker });
-        Ok((NetcheckOptions { as_json, target }, overrides.or_server(server)))
+        Ok((NetcheckOptions { as_json, target }, overrides.or_servers(servers)))
     }
 }
 
