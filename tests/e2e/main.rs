@@ -39,6 +39,7 @@ mod nearby;
 mod neighbours;
 mod netcheck;
 mod network;
+mod older;
 mod outages;
 mod outlive;
 mod page;

@@ -38,11 +38,14 @@ impl OfferReply {
     pub fn of(message: ServerMessage, worker: &PeerId, attempt: u64) -> Option<Self> {
         match message {
             ServerMessage::Answer(answer)
-                if answer.sender == *worker && answer.attempt.is_none_or(|a| a == attempt) =>
+                if answer.sender == *worker && answer.answers_offer(attempt) =>
             {
                 Some(Self::Answer(Box::new(answer)))
             }
-            ServerMessage::Error(error) => Self::of_error(error, worker),
+            // A refusal of an earlier offer may come late.
+            ServerMessage::Error(error) if error.concerns_offer(attempt) => {
+                Self::of_error(error, worker)
+            }
             ServerMessage::PeerMessage(PeerMessage {
                 from_peer_id,
                 payload: AppMessage::JobResponse(response),
@@ -120,6 +123,10 @@ mod tests {
         assert_eq!(refused(json!({"reason": WORKER_BUSY})), Some((true, "no".into())));
         assert_eq!(reply(error(json!({"code": "PEER_NOT_FOUND"}))), Some(OfferReply::Absent));
         assert_eq!(reply(error(json!({"code": "RATE_LIMITED"}))), None);
+        // Of another offer.
+        assert_eq!(reply(error(json!({"sender": "w", "code": "X", "attempt": 2}))), None);
+        let of_this = error(json!({"sender": "w", "code": "X", "attempt": 3}));
+        assert_eq!(refusal(of_this), Some((false, "no".into())));
     }
 
     #[test]

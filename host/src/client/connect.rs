@@ -149,10 +149,11 @@ impl Connector {
         Ok((offering, sdp, address))
     }
 
-    /// Connects according to the answer.
+    /// Connects according to the answer to offer number `attempt`.
     pub(crate) async fn connect(
         &self,
         offering: rtc::Offering,
+        attempt: u64,
         answer: &Description,
     ) -> Result<Talk, ConnectFailure> {
         let Some((endpoint, address)) = self.endpoint.as_ref().zip(answer.iroh.as_ref()) else {
@@ -161,7 +162,7 @@ impl Connector {
                 false => Err(ConnectFailure::NoIroh),
             };
         };
-        let calling = endpoint.call(address, CALL_LIMIT);
+        let calling = endpoint.call(address, attempt, CALL_LIMIT);
         if !self.transport.has_webrtc() || answer.sdp.0.is_empty() {
             return begin(calling.await?).await;
         }

@@ -122,7 +122,8 @@ impl Room {
             trust,
             notes: trusts_server.into_iter().chain(config.signaling.exposure()).collect(),
             room_id: credentials.room_id,
-            attempts: 0,
+            // A call to a worker that still waits for an earlier process of this device is not taken for its own.
+            attempts: rand::random::<u32>().into(),
             tracks_on_python: config.client.python_tracking,
             reserved: HashMap::new(),
             released: HashMap::new(),
@@ -229,7 +230,7 @@ impl Room {
             }
         };
         self.over_iroh = answer.iroh.as_ref().map(|_| worker.clone());
-        let talk = match self.connector.connect(pending, &answer).await {
+        let talk = match self.connector.connect(pending, attempt, &answer).await {
             Ok(talk) => talk,
             Err(error) if error.is_no_path() && !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(JobRefused::PythonBusy(worker.clone())));

@@ -117,7 +117,7 @@ use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{Description, IceServers};
 use sleap_rtc_protocol::standing::Caller;
-use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
+use sleap_rtc_signaling::client::{Endpoints, HttpApi, SignalingClient, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use sleap_rtc_trust::credential::{Credential, TokenError};
 use sleap_rtc_trust::device::DeviceId;
@@ -147,6 +147,15 @@ pub struct WorkerOptions {
     pub credentials_file: Option<PathBuf>,
     /// Whether the worker waits for running jobs before it ends. Otherwise they continue on their own.
     pub drain: bool,
+    /// Where others reach the server that the worker serves itself. `None` if it is configured like theirs.
+    pub page_at: Option<Url>,
+}
+
+impl WorkerOptions {
+    /// Where browsers find the page of the server, if it has one.
+    fn page(&self, server: &Endpoints) -> Url {
+        self.page_at.as_ref().unwrap_or(&server.http).clone()
+    }
 }
 
 /// The room that a worker enters.
@@ -373,7 +382,7 @@ pub async fn run(
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
     // Whoever reads the credentials may call at once.
     let control = Control::of(&config, &context, &own_id, &room);
-    let page = signaling.has_page().then(|| signaling.server().http);
+    let page = signaling.has_page().then(|| options.page(&signaling.server()));
     let whose = (&own_id, &room);
     let joined = say_how_to_join(&config, &options, &context.trust, whose, page)?;
     let is_watched = pool.is_watched();

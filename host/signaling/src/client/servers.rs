@@ -4,6 +4,7 @@ use super::endpoints::{Address, Endpoints};
 use super::error::ProxyError;
 use super::{HttpApi, PeerIdentity, SignalingError};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::ids::IdToken;
@@ -73,6 +74,21 @@ impl Servers {
         let mut distinct = distinct.into_iter();
         let first = distinct.next().ok_or("names no server")?;
         Ok(Self { first, others: distinct.collect() })
+    }
+
+    /// The same servers once it is known where each is; see [`Endpoints::settled`].
+    #[must_use]
+    pub async fn settled(self) -> Self {
+        let Self { first, others } = self;
+        let others = join_all(others.into_iter().map(Endpoints::settled));
+        let (first, others) = tokio::join!(first.settled(), others);
+        Self { first, others }
+    }
+
+    /// The same with another first one.
+    #[must_use]
+    pub fn with_first(self, first: Endpoints) -> Self {
+        Self { first, ..self }
     }
 
     /// The server that is tried first.
