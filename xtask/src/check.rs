@@ -29,6 +29,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let slurm = prerequisites::slurm();
     let terminal = prerequisites::terminal();
     let registry = prerequisites::registry();
+    let broker = prerequisites::broker();
     let mut steps = Steps::begin();
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
     let plugin_tools = build_and_install(&mut steps, !options.no_real);
@@ -42,6 +43,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         ("tests of Slurm", &slurm),
         ("tests of the terminal", &terminal),
         ("tests of shared plugins", &registry),
+        ("tests of several signaling servers", &broker),
     ] {
         if let Err(why) = there {
             steps.skip(what, &format!("{why:#}"));
