@@ -101,11 +101,16 @@ fn readings(server: &Server) -> Vec<Reading> {
         ),
         total("evicted", "Unregistered sockets closed to make room.", &counters.evicted),
     ];
+    readings.extend(of_pairing(server));
+    readings.extend(of_optional_parts(server, peers));
+    readings
+}
+
+/// The metrics of the parts that a server need not have.
+fn of_optional_parts(server: &Server, peers: u64) -> impl Iterator<Item = Reading> {
     let of_relay = server.relay.as_ref().map(|relay| of_relay(server, relay));
     let of_cluster = server.cluster.as_ref().map(|cluster| of_cluster(cluster, peers));
-    readings.extend(of_pairing(server));
-    readings.extend(of_relay.into_iter().flatten().chain(of_cluster.into_iter().flatten()));
-    readings
+    of_relay.into_iter().flatten().chain(of_cluster.into_iter().flatten())
 }
 
 /// The metrics of the mailboxes.

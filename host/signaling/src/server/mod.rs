@@ -49,7 +49,7 @@ use relay::{AddressDiscovery, Relays};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::ids::PeerId;
-use state::State;
+use state::ServerState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -129,7 +129,7 @@ impl Default for ServerOptions {
 struct Server {
     rooms: Mutex<Rooms<Link>>,
     mailboxes: Mutex<Mailboxes>,
-    state: State,
+    state: ServerState,
     cluster: Option<Arc<Cluster>>,
     signer: Signer,
     options: ServerOptions,
@@ -148,7 +148,7 @@ struct Server {
 
 impl Server {
     fn new(
-        (state, cluster): (State, Option<Arc<Cluster>>),
+        (state, cluster): (ServerState, Option<Arc<Cluster>>),
         mut options: ServerOptions,
         address_discovery: Option<AddressDiscovery>,
         shutdown: CancellationToken,
@@ -229,10 +229,10 @@ pub async fn run(
     }
     store.purge(now_s()).await?;
     let (state, cluster) = match &options.cluster {
-        None => ((State::Own(store), None), None),
+        None => ((ServerState::Own(store), None), None),
         Some(cluster) => {
             let (cluster, queue, shared) = Cluster::join(cluster, &store).await?;
-            ((State::Shared(shared), Some(Arc::clone(&cluster))), Some((cluster, queue)))
+            ((ServerState::Shared(shared), Some(Arc::clone(&cluster))), Some((cluster, queue)))
         }
     };
     let discovery = match &options.tls {

@@ -7,14 +7,14 @@ use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId};
 use std::collections::BTreeSet;
 
 /// Where the state is that survives a restart.
-pub(crate) enum State {
+pub(crate) enum ServerState {
     /// In a file of this server.
     Own(Store),
     /// At the broker.
     Shared(SharedStore),
 }
 
-impl State {
+impl ServerState {
     /// See [`Store::signing_key`].
     pub(crate) fn signing_key(&self) -> Key {
         match self {

@@ -4,7 +4,7 @@ use super::nats::{ConnectFailure, Message, Nats};
 use super::options::ClusterOptions;
 use super::others::{BEAT_EVERY, EXPIRY};
 use super::wire::{self, Beat, News, PIECE_BYTES, Presence, ServerId};
-use super::{Cluster, Outgoing, SharedStore, apply};
+use super::{Cluster, SharedStore, ToPublish, apply};
 use crate::server::{Server, relay};
 use crate::store::{Store, StoreError};
 use sleap_rtc_base::error::WithCauses;
@@ -86,9 +86,9 @@ async fn connect(options: &ClusterOptions) -> Result<Nats, ClusterError> {
 
 /// Publishes what comes out of the queue. What cannot be published now is not published later: it would be outdated,
 /// and lists repair what was lost.
-async fn publish(cluster: &Cluster, mut queue: mpsc::Receiver<Outgoing>) {
+async fn publish(cluster: &Cluster, mut queue: mpsc::Receiver<ToPublish>) {
     let own = news_of(&cluster.id.to_string());
-    while let Some(Outgoing { to, bytes }) = queue.recv().await {
+    while let Some(ToPublish { to, bytes }) = queue.recv().await {
         let subject = to.map_or_else(|| own.clone(), orders_to);
         cluster.nats.publish(subject, bytes.into()).await;
     }
@@ -125,7 +125,7 @@ struct Subscriptions {
 pub(crate) async fn run(
     server: Arc<Server>,
     cluster: Arc<Cluster>,
-    queue: mpsc::Receiver<Outgoing>,
+    queue: mpsc::Receiver<ToPublish>,
 ) {
     let (nats, own) = (&cluster.nats, cluster.id);
     let subscriptions = Subscriptions {
@@ -258,7 +258,7 @@ fn pieces(peers: Vec<Presence>) -> Vec<Vec<Presence>> {
 
 /// Waits for a place in the queue, unlike news of a single peer.
 async fn say(cluster: &Cluster, news: &News) {
-    let _ = cluster.outgoing.send(Outgoing { to: None, bytes: wire::encode(news) }).await;
+    let _ = cluster.outgoing.send(ToPublish { to: None, bytes: wire::encode(news) }).await;
 }
 
 impl Cluster {
@@ -267,7 +267,7 @@ impl Cluster {
     pub(crate) async fn join(
         options: &ClusterOptions,
         store: &Store,
-    ) -> Result<(Arc<Self>, mpsc::Receiver<Outgoing>, SharedStore), ClusterError> {
+    ) -> Result<(Arc<Self>, mpsc::Receiver<ToPublish>, SharedStore), ClusterError> {
         let nats = connect(options).await?;
         let shared = SharedStore::open(&nats, store).await?;
         let (cluster, queue) = Self::new(nats);

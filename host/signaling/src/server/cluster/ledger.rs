@@ -11,12 +11,12 @@ pub(crate) const MAX_PEERS: usize = 100_000;
 /// The peers of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    peers: HashMap<PeerId, Entry>,
+    peers: HashMap<PeerId, Noted>,
     digest: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct Noted {
     since_ms: u64,
     revision: u64,
     /// Whether it was in the list that is under way.
@@ -46,7 +46,7 @@ impl Ledger {
             return false;
         }
         self.digest ^= mark(peer, since_ms, revision);
-        self.peers.insert(peer.clone(), Entry { since_ms, revision, is_listed: true });
+        self.peers.insert(peer.clone(), Noted { since_ms, revision, is_listed: true });
         true
     }
 

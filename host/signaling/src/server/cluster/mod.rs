@@ -49,7 +49,7 @@ const QUEUE: usize = 4096;
 
 /// A message that waits to be published.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct ToPublish {
     /// Which server it is for; `None` for all.
     to: Option<ServerId>,
     bytes: Vec<u8>,
@@ -62,7 +62,7 @@ pub(crate) struct Cluster {
     nats: Nats,
     own: Mutex<Ledger>,
     others: Mutex<Others>,
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: mpsc::Sender<ToPublish>,
     /// Another server has asked for the list of peers.
     list_wanted: Notify,
     /// A server is new, and knows nobody yet.
@@ -73,7 +73,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// The cluster behind a broker. Whoever has the receiver publishes what comes out of it.
-    fn new(nats: Nats) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+    fn new(nats: Nats) -> (Arc<Self>, mpsc::Receiver<ToPublish>) {
         let (outgoing, queue) = mpsc::channel(QUEUE);
         let cluster = Self {
             id: ServerId::new_random(),
@@ -149,15 +149,15 @@ impl Cluster {
 
     /// Tells all others. A message that is lost is repaired by the next list.
     fn tell(&self, news: &News) {
-        let _ = self.send(Outgoing { to: None, bytes: wire::encode(news) });
+        let _ = self.send(ToPublish { to: None, bytes: wire::encode(news) });
     }
 
     /// Asks a server for something. Returns whether it can be asked.
     fn ask(&self, server: ServerId, order: Order) -> bool {
-        self.send(Outgoing { to: Some(server), bytes: wire::encode_order(order) })
+        self.send(ToPublish { to: Some(server), bytes: wire::encode_order(order) })
     }
 
-    fn send(&self, outgoing: Outgoing) -> bool {
+    fn send(&self, outgoing: ToPublish) -> bool {
         // Nothing fits while the broker is lost.
         let fits = outgoing.bytes.len() <= self.nats.max_message_bytes();
         fits && self.outgoing.try_send(outgoing).is_ok()
@@ -189,7 +189,7 @@ impl RemoteLink {
         let (to, room) = (self.peer.clone(), self.room.clone());
         let head = DeliveryHead { to, room, from: self.cluster.id.to_string() };
         let bytes = wire::encode_delivery(head, frame);
-        self.cluster.send(Outgoing { to: Some(self.server), bytes })
+        self.cluster.send(ToPublish { to: Some(self.server), bytes })
     }
 
     /// Has its server close its socket, because the peer was deleted.

@@ -2,7 +2,7 @@
 //!
 //! A room that is used here is also remembered here, so that its peers can register while the broker is lost.
 
-use super::nats::{Bucket, BucketError, Entry, Nats};
+use super::nats::{Bucket, BucketEntry, BucketError, Nats};
 use crate::identity::Key;
 use crate::store::{AFTER_WORKER_S, BEFORE_WORKER_S, Store, StoreError, StoredRoom, TokenHash};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -163,7 +163,7 @@ impl SharedStore {
     /// A room and the revision of its entry. Remembers what it finds.
     async fn read(&self, room_id: &RoomId) -> Result<Option<(SharedRoom, u64)>, StoreError> {
         let Some(key) = key_of(room_id) else { return Ok(None) };
-        let found = self.rooms.read(key).await?.and_then(|Entry { value, revision }| {
+        let found = self.rooms.read(key).await?.and_then(|BucketEntry { value, revision }| {
             let room: SharedRoom = serde_json::from_slice(&value?)
                 .inspect_err(|_| tracing::error!(room = key, "the cluster's entry is damaged"))
                 .ok()?;

@@ -5,7 +5,7 @@ mod decoders;
 
 use super::{Server, ServerOptions};
 use crate::server::Limits;
-use crate::server::state::State;
+use crate::server::state::ServerState;
 use crate::store::Store;
 use serde_json::{Value, json};
 use sleap_rtc_base::clock::now_s;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// A server without sockets.
 fn server(limits: Limits) -> Arc<Server> {
     let options = ServerOptions { limits, ..ServerOptions::default() };
-    let state = State::Own(Store::ephemeral().unwrap());
+    let state = ServerState::Own(Store::ephemeral().unwrap());
     Arc::new(Server::new((state, None), options, None, CancellationToken::new()))
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum BucketError {
 
 /// A value, and its place in the order of all changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct BucketEntry {
     /// `None` if it was deleted.
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) revision: u64,
@@ -44,14 +44,14 @@ pub(crate) struct Bucket {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    error: Option<Refusal>,
+struct JetStreamAnswer {
+    error: Option<JetStreamRefusal>,
     seq: Option<u64>,
     message: Option<Stored>,
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct JetStreamRefusal {
     code: u32,
     #[serde(default)]
     err_code: u32,
@@ -100,7 +100,7 @@ impl Bucket {
     }
 
     /// The newest value of a key.
-    pub(crate) async fn read(&self, key: &str) -> Result<Option<Entry>, BucketError> {
+    pub(crate) async fn read(&self, key: &str) -> Result<Option<BucketEntry>, BucketError> {
         let which = json!({ "last_by_subj": self.subject(key) });
         let stored = match self.api("STREAM.MSG.GET", which).await {
             Ok(answer) => answer.message.ok_or(BucketError::Unexpected)?,
@@ -112,7 +112,7 @@ impl Bucket {
         let is_deleted =
             headers.contains("KV-Operation: DEL") || headers.contains("KV-Operation: PURGE");
         let value = if is_deleted { None } else { Some(decoded(&stored.data)?) };
-        Ok(Some(Entry { value, revision: stored.seq }))
+        Ok(Some(BucketEntry { value, revision: stored.seq }))
     }
 
     /// Writes the first value of a key, or the first one after it was deleted.
@@ -122,8 +122,8 @@ impl Bucket {
     pub(crate) async fn create(&self, key: &str, value: Vec<u8>) -> Result<(), BucketError> {
         let known = self.read(key).await?;
         let revision = match known {
-            Some(Entry { value: Some(_), .. }) => return Err(BucketError::Conflict),
-            Some(Entry { revision, .. }) => revision,
+            Some(BucketEntry { value: Some(_), .. }) => return Err(BucketError::Conflict),
+            Some(BucketEntry { revision, .. }) => revision,
             None => 0,
         };
         self.update(key, value, revision).await
@@ -160,7 +160,7 @@ impl Bucket {
         format!("$KV.{}.{key}", self.name)
     }
 
-    async fn api(&self, what: &str, request: Value) -> Result<Answer, Failed> {
+    async fn api(&self, what: &str, request: Value) -> Result<JetStreamAnswer, Failed> {
         let subject = format!("$JS.API.{what}.KV_{}", self.name);
         let answer = self.nats.request(subject, String::new(), request.to_string().into()).await?;
         understand(&answer)
@@ -169,7 +169,7 @@ impl Bucket {
 
 enum Failed {
     NoAnswer(NoAnswer),
-    Refused(Refusal),
+    Refused(JetStreamRefusal),
     Unexpected,
 }
 
@@ -192,8 +192,8 @@ impl From<Failed> for BucketError {
     }
 }
 
-fn understand(bytes: &Bytes) -> Result<Answer, Failed> {
-    let answer: Answer = serde_json::from_slice(bytes).map_err(|_| Failed::Unexpected)?;
+fn understand(bytes: &Bytes) -> Result<JetStreamAnswer, Failed> {
+    let answer: JetStreamAnswer = serde_json::from_slice(bytes).map_err(|_| Failed::Unexpected)?;
     match answer.error {
         Some(refusal) => Err(Failed::Refused(refusal)),
         None => Ok(answer),

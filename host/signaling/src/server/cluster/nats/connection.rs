@@ -1,7 +1,7 @@
 //! The task that owns the socket to the broker, and opens another one when it is lost.
 
 use super::protocol::{self, ConnectOptions, NotNats, Publication, Said};
-use super::{Connected, Message, Requests};
+use super::{Connected, Message, OpenRequests};
 use crate::client::{ByteStream, ConnectError, dial, secure};
 use crate::server::cluster::options::ClusterOptions;
 use bytes::BytesMut;
@@ -55,7 +55,7 @@ pub enum ConnectFailure {
 
 /// What a handle wants.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum NatsCommand {
     Publish(Publication),
     Subscribe(String, mpsc::Sender<Message>),
     /// To be told when everything before has been written.
@@ -63,9 +63,9 @@ pub(crate) enum Command {
 }
 
 /// Where answers to requests go.
-pub(crate) struct Inbox {
+pub(crate) struct AnswerInbox {
     pub(crate) prefix: String,
-    pub(crate) requests: Requests,
+    pub(crate) requests: OpenRequests,
 }
 
 /// How to connect.
@@ -169,27 +169,27 @@ impl Wire {
     }
 }
 
-pub(crate) struct Task {
+pub(crate) struct NatsTask {
     access: Arc<Access>,
     /// The broker that is tried next.
     next: usize,
     wire: Option<Wire>,
-    queue: mpsc::Receiver<Command>,
+    queue: mpsc::Receiver<NatsCommand>,
     state: watch::Sender<Option<Connected>>,
-    inbox: Inbox,
+    inbox: AnswerInbox,
     subscriptions: Vec<(String, mpsc::Sender<Message>)>,
     /// Who waits until everything is written.
     flushed: Vec<oneshot::Sender<()>>,
 }
 
-impl Task {
+impl NatsTask {
     /// Connects for the first time, to any of the brokers.
     pub(crate) async fn start(
         options: &ClusterOptions,
         token: Option<String>,
-        queue: mpsc::Receiver<Command>,
+        queue: mpsc::Receiver<NatsCommand>,
         state: watch::Sender<Option<Connected>>,
-        inbox: Inbox,
+        inbox: AnswerInbox,
     ) -> Result<Self, ConnectFailure> {
         let access = Arc::new(Access::new(options, token));
         let (subscriptions, flushed) = (Vec::new(), Vec::new());
@@ -252,9 +252,9 @@ impl Task {
                     opened = attempt.as_mut() => break opened,
                     command = self.queue.recv() => match command? {
                         // It would be outdated when it is sent.
-                        Command::Publish(_) => {}
-                        Command::Subscribe(subject, sink) => self.subscriptions.push((subject, sink)),
-                        Command::Flush(done) => self.flushed.push(done),
+                        NatsCommand::Publish(_) => {}
+                        NatsCommand::Subscribe(subject, sink) => self.subscriptions.push((subject, sink)),
+                        NatsCommand::Flush(done) => self.flushed.push(done),
                     },
                 }
             };
@@ -314,15 +314,17 @@ impl Task {
         }
     }
 
-    fn execute(&mut self, command: Command, out: &mut BytesMut) {
+    fn execute(&mut self, command: NatsCommand, out: &mut BytesMut) {
         match command {
-            Command::Publish(publication) => publication.write(out),
-            Command::Subscribe(subject, sink) if self.subscriptions.len() < MAX_SUBSCRIPTIONS => {
+            NatsCommand::Publish(publication) => publication.write(out),
+            NatsCommand::Subscribe(subject, sink)
+                if self.subscriptions.len() < MAX_SUBSCRIPTIONS =>
+            {
                 subscribe(out, &subject, number(self.subscriptions.len()));
                 self.subscriptions.push((subject, sink));
             }
-            Command::Subscribe(..) => {}
-            Command::Flush(done) => self.flushed.push(done),
+            NatsCommand::Subscribe(..) => {}
+            NatsCommand::Flush(done) => self.flushed.push(done),
         }
     }
 

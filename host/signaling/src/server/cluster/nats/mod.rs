@@ -11,12 +11,12 @@ mod bucket;
 mod connection;
 mod protocol;
 
-pub(crate) use bucket::{Bucket, BucketError, Entry};
+pub(crate) use bucket::{Bucket, BucketEntry, BucketError};
 pub use connection::ConnectFailure;
 
 use super::options::ClusterOptions;
 use bytes::Bytes;
-use connection::Command;
+use connection::NatsCommand;
 use parking_lot::Mutex;
 use protocol::Publication;
 use sleap_rtc_base::random;
@@ -52,15 +52,15 @@ pub(crate) struct Connected {
 #[error("the broker of the cluster does not answer")]
 pub(crate) struct NoAnswer;
 
-type Requests = Arc<Mutex<HashMap<u64, oneshot::Sender<Bytes>>>>;
+type OpenRequests = Arc<Mutex<HashMap<u64, oneshot::Sender<Bytes>>>>;
 
 /// A connection to a broker. Clones share it; it ends with the last of them.
 #[derive(Clone)]
 pub(crate) struct Nats {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<NatsCommand>,
     state: watch::Receiver<Option<Connected>>,
     inbox: String,
-    requests: Requests,
+    requests: OpenRequests,
     next_request: Arc<AtomicU64>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
@@ -80,9 +80,10 @@ impl Nats {
         let inbox = format!("_INBOX.{}", random::hex::<12>());
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (newest, state) = watch::channel(None);
-        let requests = Requests::default();
-        let answers = connection::Inbox { prefix: inbox.clone(), requests: Arc::clone(&requests) };
-        let task = connection::Task::start(options, token, queue, newest, answers).await?;
+        let requests = OpenRequests::default();
+        let answers =
+            connection::AnswerInbox { prefix: inbox.clone(), requests: Arc::clone(&requests) };
+        let task = connection::NatsTask::start(options, token, queue, newest, answers).await?;
         let task = Arc::new(AbortOnDropHandle::new(tokio::spawn(task.run())));
         let next_request = Arc::default();
         Ok(Self { commands, state, inbox, requests, next_request, _task: task })
@@ -100,7 +101,7 @@ impl Nats {
     /// Publishes a message. It is dropped while the broker is lost.
     pub(crate) async fn publish(&self, subject: String, payload: Bytes) {
         let publication = Publication { subject, reply: None, headers: String::new(), payload };
-        self.command(Command::Publish(publication)).await;
+        self.command(NatsCommand::Publish(publication)).await;
     }
 
     /// Messages to subjects of this form; at most `capacity` of them wait, and further ones are dropped.
@@ -110,7 +111,7 @@ impl Nats {
         capacity: usize,
     ) -> mpsc::Receiver<Message> {
         let (sink, messages) = mpsc::channel(capacity);
-        self.command(Command::Subscribe(subject, sink)).await;
+        self.command(NatsCommand::Subscribe(subject, sink)).await;
         messages
     }
 
@@ -130,7 +131,7 @@ impl Nats {
         let reply = Some(format!("{}.{number}", self.inbox));
         let publication = Publication { subject, reply, headers, payload };
         let asking = async {
-            self.command(Command::Publish(publication)).await;
+            self.command(NatsCommand::Publish(publication)).await;
             answered.await
         };
         let answer = timeout(ANSWER_LIMIT, asking).await;
@@ -144,11 +145,11 @@ impl Nats {
     /// Waits until everything that was published so far is at the broker.
     pub(crate) async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        self.command(Command::Flush(done)).await;
+        self.command(NatsCommand::Flush(done)).await;
         let _ = written.await;
     }
 
-    async fn command(&self, command: Command) {
+    async fn command(&self, command: NatsCommand) {
         // The task ends only with this handle.
         let _ = self.commands.send(command).await;
     }
