@@ -7,9 +7,9 @@ use crate::programs::{call, cargo, find, root, target, works};
 use crate::step::Steps;
 use crate::{Options, builds, demo, early_end, lighthouse, prerequisites, python, torture};
 use anyhow::{Result, ensure};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, thread};
 
@@ -24,6 +24,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         prerequisites::sleap_nn()?;
     }
     let networks = prerequisites::networks();
+    let conditions = prerequisites::conditions();
     let browser = prerequisites::browser();
     let firefox = prerequisites::firefox();
     let slurm = prerequisites::slurm();
@@ -38,6 +39,10 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     }
     for (what, there) in [
         ("tests of the relay", &networks),
+        (
+            "tests of failing system calls, of the strict sandbox, of quotas and of the desktop",
+            &conditions,
+        ),
         ("tests of the page", &browser),
         ("tests of the page in Firefox", &firefox),
         ("tests of Slurm", &slurm),
@@ -64,11 +69,12 @@ pub fn test(options: &Options) -> Result<ExitCode> {
             lints(&mut steps, &[builds::WINDOWS]);
             steps
         });
+        let torture = listed.as_ref().and_then(|listed| listed.binary("torture"));
         tests.run(&mut steps, listed);
         if browser.is_ok() {
             accessibility(&mut steps);
         }
-        programs(&mut steps, !options.no_real);
+        programs(&mut steps, torture.as_deref(), !options.no_real);
         match linting.join() {
             Ok(linted) => steps.append(linted),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -91,8 +97,8 @@ fn accessibility(steps: &mut Steps) {
 }
 
 /// What runs the programs as people do.
-fn programs(steps: &mut Steps, with_sleap_nn: bool) {
-    steps.command("torture, 25 rounds", &mut torture::command(&[]));
+fn programs(steps: &mut Steps, torture: Option<&Path>, with_sleap_nn: bool) {
+    steps.command("torture, 25 rounds", &mut torture::rounds(torture));
     steps.check("example local_job", example);
     if with_sleap_nn {
         let name = "train and track with real sleap-nn";
@@ -185,6 +191,19 @@ struct Tests<'a> {
 struct Listed {
     binaries: PathBuf,
     packages: PathBuf,
+}
+
+impl Listed {
+    /// Where cargo has put the tests that are called `name`.
+    fn binary(&self, name: &str) -> Option<PathBuf> {
+        let list = fs::read_to_string(&self.binaries).ok()?;
+        let start = format!("{name}-");
+        let is_it = |path: &Path| {
+            let file = path.file_name().and_then(OsStr::to_str);
+            path.is_absolute() && file.is_some_and(|file| file.starts_with(&start))
+        };
+        list.split('"').map(PathBuf::from).find(|path| is_it(path))
+    }
 }
 
 impl<'a> Tests<'a> {

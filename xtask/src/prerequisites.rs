@@ -86,10 +86,45 @@ const IPROUTE: Need = Need {
 const NETWORKS: &[Need] = &[
     IPROUTE,
     Need {
+        what: "nftables (`nft`)",
+        there: || find("nft").is_some(),
+        packages: &["nftables"],
+        otherwise: "install nftables",
+    },
+    Need {
         what: "coturn (`turnserver`), the TURN server of the tests",
         there: || find("turnserver").is_some(),
         packages: &["coturn"],
         otherwise: "install coturn",
+    },
+];
+
+/// For the tests that change what a program finds on its machine. Without them these tests say that they
+/// did not run.
+const CONDITIONS: &[Need] = &[
+    Need {
+        what: "strace",
+        there: || find("strace").is_some(),
+        packages: &["strace"],
+        otherwise: "install strace",
+    },
+    Need {
+        what: "bubblewrap (`bwrap`)",
+        there: || find("bwrap").is_some(),
+        packages: &["bubblewrap"],
+        otherwise: "install bubblewrap",
+    },
+    Need {
+        what: "btrfs-progs (`mkfs.btrfs`), whose quotas tests use",
+        there: || find("mkfs.btrfs").is_some(),
+        packages: &["btrfs-progs"],
+        otherwise: "install btrfs-progs",
+    },
+    Need {
+        what: "D-Bus (`dbus-daemon`, `dbus-monitor`)",
+        there: || find("dbus-daemon").is_some() && find("dbus-monitor").is_some(),
+        packages: &["dbus"],
+        otherwise: "install dbus",
     },
 ];
 
@@ -193,6 +228,11 @@ pub fn networks() -> Result<()> {
         bail!("network namespaces of the tests' own need root");
     }
     provide(NETWORKS)
+}
+
+/// For the tests of system calls that fail, of the strict sandbox, of quotas and of the desktop.
+pub fn conditions() -> Result<()> {
+    provide(CONDITIONS)
 }
 
 /// For the tests of the page.

@@ -1,7 +1,5 @@
 //! Identifiers that cannot be guessed.
 
-use std::fmt::Write;
-
 /// `N` random bytes as lower-case hex digits, two for each.
 ///
 /// ```
@@ -14,9 +12,5 @@ use std::fmt::Write;
 pub fn hex<const N: usize>() -> String {
     let mut bytes = [0_u8; N];
     rand::fill(&mut bytes[..]);
-    bytes.iter().fold(String::with_capacity(2 * N), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    ::hex::encode(bytes)
 }

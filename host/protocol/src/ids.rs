@@ -248,19 +248,15 @@ impl JobId {
 impl JobVerifier {
     /// The verifier of these bytes.
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(hex(bytes))
+        Self(hex::encode(bytes))
     }
 }
 
 impl JobProof {
     /// The proof of these bytes.
     pub fn from_bytes(bytes: &[u8; 64]) -> Self {
-        Self(hex(bytes))
+        Self(hex::encode(bytes))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl JobSecret {
@@ -283,7 +279,7 @@ impl CacheOwner {
 impl OfferProof {
     /// The proof of these bytes.
     pub fn from_bytes(bytes: &[u8; 64]) -> Self {
-        Self(hex(bytes))
+        Self(hex::encode(bytes))
     }
 }
 
@@ -299,7 +295,7 @@ fn keyed(key: &[u8], parts: &[&[u8]], rest: &[u8]) -> String {
         mac.update(part);
     }
     mac.update(rest);
-    hex(&mac.finalize().into_bytes())
+    hex::encode(mac.finalize().into_bytes())
 }
 
 visible!(PeerId);

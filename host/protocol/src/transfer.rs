@@ -34,19 +34,11 @@ impl TryFrom<String> for BlobHash {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, Self::Error> {
         const WHY: &str = "a hash is 64 lower-case hex digits";
-        let digit = |b: u8| match b {
-            b'0'..=b'9' => Ok(b - b'0'),
-            b'a'..=b'f' => Ok(b - b'a' + 10),
-            _ => Err(WHY),
-        };
-        let bytes = text.as_bytes();
-        if bytes.len() != 64 {
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(WHY);
         }
         let mut hash = [0; 32];
-        for (to, pair) in hash.iter_mut().zip(bytes.chunks_exact(2)) {
-            *to = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
+        hex::decode_to_slice(text, &mut hash).map_err(|_| WHY)?;
         Ok(Self(hash))
     }
 }
@@ -59,7 +51,7 @@ impl From<BlobHash> for String {
 
 impl fmt::Display for BlobHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

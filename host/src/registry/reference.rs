@@ -20,8 +20,7 @@ pub struct ContentDigest(String);
 impl ContentDigest {
     /// The digest of `bytes`.
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("sha256:{hex}"))
+        Self(format!("sha256:{}", hex::encode(Sha256::digest(bytes))))
     }
 
     /// As registries write it: `sha256:` and 64 hexadecimal digits.

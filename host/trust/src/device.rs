@@ -1,6 +1,5 @@
 //! The key of a device, and the id by which others know it.
 
-use crate::encoding::{from_hex, hex};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -79,7 +78,7 @@ impl DeviceId {
 
     /// The first ten digits: enough for a person to tell devices apart, not to identify one.
     pub fn short(&self) -> String {
-        hex(&self.0[..5])
+        hex::encode(&self.0[..5])
     }
 
     /// Whether `signature` is this device's for `message`.
@@ -91,7 +90,7 @@ impl DeviceId {
 
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&hex(&self.0))
+        f.pad(&hex::encode(self.0))
     }
 }
 
@@ -105,7 +104,9 @@ impl FromStr for DeviceId {
     type Err = NotADevice;
 
     fn from_str(text: &str) -> Result<Self, NotADevice> {
-        Self::from_bytes(from_hex(text).ok_or(NotADevice)?)
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| NotADevice)?;
+        Self::from_bytes(bytes)
     }
 }
 

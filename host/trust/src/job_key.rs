@@ -126,9 +126,10 @@ pub fn is_proven(
 
 fn has_signed(verifier: &JobVerifier, message: &[u8], signature: &str) -> bool {
     let key = verifier.as_str().parse::<DeviceId>();
-    let signature = encoding::from_hex::<SIGNATURE_BYTES>(signature);
-    let (Ok(key), Some(signature)) = (key, signature) else { return false };
-    key.has_signed(message, &signature)
+    let mut bytes = [0; SIGNATURE_BYTES];
+    let decoded = hex::decode_to_slice(signature, &mut bytes);
+    let (Ok(key), Ok(())) = (key, decoded) else { return false };
+    key.has_signed(message, &bytes)
 }
 
 fn message(job: &JobId, transcript: &Transcript) -> Vec<u8> {
@@ -158,6 +159,6 @@ mod tests {
         assert!(!JobOffer { attempt: 2, ..offer }.is_proven(&key.verifier(), &proof));
         assert!(!JobOffer { worker: &peers[0], ..offer }.is_proven(&key.verifier(), &proof));
         assert!(!offer.is_proven(&others.verifier(), &proof));
-        assert!(!format!("{key:?}").contains(&encoding::hex(&key.0.to_bytes()[..])));
+        assert!(!format!("{key:?}").contains(&hex::encode(key.0.to_bytes())));
     }
 }

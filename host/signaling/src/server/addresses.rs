@@ -99,8 +99,7 @@ impl Addresses {
         mac.update(&[0]);
         mac.update(network(address).to_string().as_bytes());
         let bytes = mac.finalize().into_bytes();
-        let hex: String = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        AddressTag::new(hex).ok()
+        AddressTag::new(hex::encode(&bytes[..8])).ok()
     }
 
     fn usage(&self) -> MutexGuard<'_, UsageByAddress> {

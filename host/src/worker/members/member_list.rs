@@ -135,7 +135,7 @@ impl MemberList {
         for note in self.removals.notes() {
             hasher.update(format!("{note}\n"));
         }
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(hasher.finalize())
     }
 }
 

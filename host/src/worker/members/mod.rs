@@ -221,8 +221,8 @@ impl Members {
 
 /// A room's id can be too long or too odd for a file's name.
 fn file_name(room: &RoomId) -> String {
-    let digits = room.as_str().bytes().map(|byte| format!("{byte:02x}"));
-    format!("{}.json", digits.collect::<String>().chars().take(200).collect::<String>())
+    let digits = hex::encode(room.as_str());
+    format!("{}.json", &digits[..digits.len().min(200)])
 }
 
 fn member(device: DeviceId, certificate: Option<&Certificate>, seen_s: Option<u64>) -> Member {

@@ -166,12 +166,8 @@ fn keys_are_those_of_the_documentation() {
     let message = keys.seal(keys::Party::Joiner, b"hello").unwrap();
     let confirmation = "63519b6c1d93f136a959fc1652c21084977fe1baa72b8df7f5a2a5b46970d47a";
     let sealed = "33b9e15b901e57b7acdce12dd390301fc32d8d1a7e";
-    assert_eq!(hex(&message), format!("{confirmation}{sealed}"));
+    assert_eq!(hex::encode(&message), format!("{confirmation}{sealed}"));
     assert_eq!(keys.words().to_string(), "nephew decide burden anger chase asthma");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Guesses by somebody who knows the mailbox and every word, each at a new code. Of codes with the
