@@ -12,6 +12,7 @@ mod abuse;
 mod bandwidth;
 mod busy;
 mod cli;
+mod cluster;
 mod composed_policies;
 mod doctor;
 mod documentation;

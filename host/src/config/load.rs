@@ -14,7 +14,7 @@ use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_signaling::client::{Address, Endpoints, Servers};
 use sleap_rtc_signaling::ice::IceOffer;
-use sleap_rtc_signaling::server::TlsFiles;
+use sleap_rtc_signaling::server::{ClusterOptions, TlsFiles};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -91,6 +91,10 @@ fn server_config(sources: &Sources, file: FileServer, base: &Path) -> ServerConf
         relay: file.relay,
         page: file.page,
         announce: file.announce,
+        cluster: file.cluster.map(|brokers| ClusterOptions {
+            brokers: brokers.0.into_iter().map(|broker| broker.0).collect(),
+            token_file: file.cluster_token_file.map(in_file),
+        }),
         limits: file.limits,
     }
 }

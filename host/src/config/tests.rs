@@ -317,6 +317,9 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[signaling]\nice_lifetime = '1 s'",
         "[signaling]\ntls_cert = 'chain.pem'",
         "[signaling]\ntls_key = 'key.pem'",
+        "[signaling]\ncluster = 'http://broker'",
+        "[signaling]\ncluster = ['nats://me:hunter2@broker:99999']",
+        "[signaling]\ncluster_token_file = 'token'",
         "[signaling.limits]\nframe = '2 MiB'",
         "[signaling.limits]\nroom_peers = 0",
         "[signaling.limits]\nregister_within = '1 d'",
@@ -367,6 +370,18 @@ fn the_examples_show_the_defaults_as_they_are() {
         place.in_cwd(&in_force(text, |line| line.strip_prefix("# e.g. ")));
         assert!(place.load().warnings.is_empty());
     }
+}
+
+#[test]
+fn a_server_of_several_is_configured() {
+    let place = place();
+    place.in_cwd(include_str!("../../../examples/signaling-cluster.toml"));
+    let cluster = place.load().server.cluster.unwrap();
+    assert_eq!((cluster.brokers.len(), &*cluster.names()[0]), (3, "nats://broker-a.lab:4222"));
+    assert_eq!(cluster.token_file, Some("/etc/sleap-rtc/cluster-token".into()));
+    place.in_cwd("[signaling]\ncluster = 'nats://me:hunter2@broker'\n");
+    let config = place.load();
+    assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 // Only the tests next to this crate use it, and most names explain themselves.
 #![allow(missing_docs, clippy::new_without_default)]
 
+mod broker;
 mod browser;
 mod client;
 pub mod disk;
@@ -30,6 +31,7 @@ pub mod terminal_picture;
 mod windows;
 mod worker;
 
+pub use broker::{TestBroker, server_lists};
 pub use browser::{Browser, keys};
 pub use client::{Ended, TestClient};
 pub use driver::{Driver, gpu_row};

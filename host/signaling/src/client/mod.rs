@@ -30,6 +30,10 @@ pub use roster::Roster;
 pub use servers::Servers;
 pub use tls::certificate_verifier;
 
+pub(crate) use dial::dial;
+pub(crate) use stream::ByteStream;
+pub(crate) use tls::secure;
+
 use connection::{Opened, Registration};
 use roster::Change;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};

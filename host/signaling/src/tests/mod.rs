@@ -2,6 +2,8 @@
 
 mod abuse;
 mod api;
+mod broker;
+mod cluster;
 mod elsewhere;
 mod full;
 mod old_server;
