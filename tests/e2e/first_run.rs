@@ -49,7 +49,7 @@ fn the_version_names_what_was_built() {
     let text = printed(&Site::new(), &["--version"]);
     let version = env!("CARGO_PKG_VERSION");
     assert!(text.starts_with(&format!("sleap-rtc {version} (")), "{text}");
-    assert!(text.ends_with("; signaling, worker, client, viewer)\n"), "{text}");
+    assert!(text.ends_with("; signaling, page, worker, client, viewer)\n"), "{text}");
     assert!(text.contains("commit ") || text.contains("development build"), "{text}");
 }
 

@@ -1,4 +1,4 @@
-//! `sleap-rtc service`, with stand-ins for systemd's programs.
+//! `sleap-rtc service`, with stand-ins for systemd's programs, and with systemd where it is installed.
 
 use crate::support::*;
 use std::fs;
@@ -127,7 +127,11 @@ fn a_worker_is_installed_shown_and_removed() {
     let changes = machine.changes();
     assert_eq!(
         changes[3..],
-        [format!("--user disable --now {WORKER}"), "--user daemon-reload".to_owned()]
+        [
+            format!("--user disable --now {WORKER}"),
+            "--user daemon-reload".to_owned(),
+            format!("--user reset-failed {WORKER}")
+        ]
     );
     machine.service(&["uninstall"]).assert(2, &["nothing to uninstall"]);
 }
@@ -194,4 +198,83 @@ fn the_units_in_the_examples_keep_jobs_and_secrets() {
     for line in ["KillMode=process", "StandardOutput=null", "OOMPolicy=continue"] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }
+}
+
+/// A shell beside systemd's instance of root, in namespaces where nothing else of systemd is.
+const SYSTEMD: &str = r#"
+mount --make-rprivate / && mount -t tmpfs tmpfs /run || exit 1
+export XDG_RUNTIME_DIR=/run/user/0
+mkdir -p /run/systemd/system "$XDG_RUNTIME_DIR"
+/lib/systemd/systemd --user >"$HOME/systemd.log" 2>&1 &
+until systemctl --user show-environment >/dev/null 2>&1; do kill -0 $! || exit 1; done
+echo "systemd runs"
+exec sh
+"#;
+
+/// systemd's own instance of a user, and a shell beside it.
+struct Login {
+    shell: Process,
+    commands: usize,
+}
+
+impl Login {
+    /// `None` where systemd is not installed, or does not run with the rights of this test; says so.
+    fn new(home: &Path) -> Option<Self> {
+        if !Path::new("/lib/systemd/systemd").exists() || !rustix::process::geteuid().is_root() {
+            println!("not run: this needs systemd, and root for namespaces of its own");
+            return None;
+        }
+        let mut apart = with_program(&Site::binary(home, &stand_in()), "unshare");
+        let namespaces = ["--mount", "--pid", "--mount-proc", "--fork", "--kill-child"];
+        apart.args(namespaces).args(["sh", "-c", SYSTEMD]);
+        let mut shell = Process::start("systemd", &mut apart);
+        let runs = wait_for("systemd", SOON, || match shell.stdout().contains("systemd runs") {
+            true => Some(true),
+            false => shell.try_wait().map(|_| false),
+        });
+        if !runs {
+            println!("not run: systemd does not run here: {}", shell.transcript());
+        }
+        runs.then_some(Self { shell, commands: 0 })
+    }
+
+    /// What a command prints. It must succeed.
+    #[track_caller]
+    fn run(&mut self, command: &str) -> String {
+        self.commands += 1;
+        let end = format!("command {} ended with ", self.commands);
+        let before = self.shell.stdout().len();
+        self.shell.type_line(&format!("{command}; echo \"{end}$?\""));
+        let printed = self.shell.wait_stdout("the end of a command", A_WHILE, |text| {
+            let (printed, code) = text.get(before..)?.split_once(&end)?;
+            let (code, _) = code.split_once('\n')?;
+            Some((printed.to_owned(), code.to_owned()))
+        });
+        assert_eq!(printed.1, "0", "{command}{}", self.shell.transcript());
+        printed.0
+    }
+}
+
+#[test]
+fn systemd_itself_starts_a_worker_that_trains() {
+    let site = Site::new();
+    let (server, home) = (site.server(), site.folder("home"));
+    let Some(mut login) = Login::new(&home) else { return };
+    let program = Site::binary(&home, Path::new("/")).get_program().display().to_string();
+    let address = server.address();
+    login.run(&format!(
+        "export SLEAP_RTC_SIGNALING_WS=ws://{address} SLEAP_RTC_SIGNALING_HTTP=http://{address}"
+    ));
+    let installed = login.run(&format!("{program} service install -- --ice-server none"));
+    let (_, file) = installed.split_once("How to join its room is in ").expect("the credentials");
+    let file = Path::new(file.lines().next().unwrap());
+    let credentials = wait_for("the credentials", SOON, || {
+        Credentials::parse(&fs::read_to_string(file).unwrap_or_default())
+    });
+    assert!(login.run(&format!("{program} service status")).contains("runs as process"));
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    client.auto(&credentials).run().assert_code(0);
+    login.run(&format!("{program} service uninstall"));
+    assert!(!login.run("systemctl --user list-units --all").contains(WORKER));
+    login.run("systemctl --user exit");
 }

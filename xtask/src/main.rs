@@ -3,6 +3,7 @@
 //! Needs only cargo. A task installs what else it needs: into `target/`, with rustup, or with apt-get for
 //! root and for users whose sudo needs no password. For others it prints the command to run.
 
+mod arm;
 mod bench;
 mod builds;
 mod check;
@@ -22,6 +23,7 @@ mod torture;
 mod trainers;
 mod wheel;
 mod windows;
+mod zig;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,9 @@ cargo xtask wheel [--try | --in SYSTEM]
     long that took. --in does so in the folder of another Linux, as debootstrap makes it.
 cargo xtask windows
     Builds everything but the worker for Windows, and runs the tests of the Windows client with Wine.
+cargo xtask arm
+    Builds the program for Linux on ARM by zig, and runs with qemu the unit tests of what decides and
+    computes, and the main tests from outside.
 cargo xtask lighthouse
     Has Lighthouse judge the page: accessibility and best practices. Needs Node 20 and Chromium.
 cargo xtask pictures
@@ -118,6 +123,7 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "test" => check::test(&options),
         "lint" => check::lint(),
         "estimates" => estimates::run(),
+        "arm" => arm::run(),
         "windows" => windows::run(),
         "pictures" => pictures::run(),
         "lighthouse" => lighthouse::run(),

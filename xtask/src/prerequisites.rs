@@ -205,6 +205,22 @@ const WINDOWS: &[Need] = &[
     },
 ];
 
+/// To run programs for ARM.
+const ARM: &[Need] = &[
+    Need {
+        what: "qemu, to which the kernel hands programs for ARM",
+        there: || Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists(),
+        packages: &["qemu-user-static", "binfmt-support"],
+        otherwise: "install qemu's user emulation and register it with binfmt_misc",
+    },
+    Need {
+        what: "glibc for ARM",
+        there: || Path::new("/usr/aarch64-linux-gnu/lib/libc.so.6").exists(),
+        packages: &["libc6-arm64-cross"],
+        otherwise: "install glibc for aarch64 below /usr/aarch64-linux-gnu",
+    },
+];
+
 /// For building: compilers, and the target of the policy plugins.
 pub fn build() -> Result<()> {
     rust_target("wasm32-unknown-unknown", "policy plugins and the page")?;
@@ -272,6 +288,11 @@ pub fn terminal() -> Result<()> {
 /// For the tests of the Windows client.
 pub fn windows() -> Result<()> {
     provide(WINDOWS)
+}
+
+/// For the tests of the program for ARM.
+pub fn arm() -> Result<()> {
+    provide(ARM)
 }
 
 /// For the programs that `bench transfer` compares with.

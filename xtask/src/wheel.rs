@@ -5,6 +5,7 @@
 use crate::loopback::{Loopback, Running, model_below};
 use crate::old_system::{self, OldSystem};
 use crate::programs::{call, cargo, root, target};
+use crate::zig::{self, GLIBC};
 use crate::{prerequisites, python};
 use anyhow::{Context, Result, bail, ensure};
 use std::env::consts::{ARCH, OS};
@@ -13,8 +14,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// The glibc of RHEL 8 and its kin, which clusters run.
-const GLIBC: (u32, u32) = (2, 28);
 /// The longest that installing and a first session may take.
 const FIRST_SESSION: Duration = Duration::from_secs(120);
 /// For one client with the stand-in trainer.
@@ -75,18 +74,11 @@ pub fn man(arguments: &[String]) -> Result<ExitCode> {
 
 /// The program, built by zig.
 fn build(tools: &Path) -> Result<PathBuf> {
-    let triple = format!("{ARCH}-unknown-linux-gnu");
-    let (major, minor) = GLIBC;
     let start = Instant::now();
-    let mut zigbuild = Command::new(tools.join("cargo-zigbuild"));
-    zigbuild.args(["zigbuild", "--release", "--package", "sleap-rtc", "--bin", "sleap-rtc"]);
-    zigbuild.args(["--target", &format!("{triple}.{major}.{minor}")]).current_dir(root());
-    // Where cargo-zigbuild finds zig.
-    let before = std::env::var_os("PATH").unwrap_or_default();
-    let path = [tools.to_owned()].into_iter().chain(std::env::split_paths(&before));
-    call(zigbuild.env("PATH", std::env::join_paths(path)?))?;
+    let program = ["zigbuild", "--release", "--package", "sleap-rtc", "--bin", "sleap-rtc"];
+    call(&mut zig::cargo(tools, ARCH, &program)?)?;
     println!("built in {:.0} s", start.elapsed().as_secs_f64());
-    Ok(target().join(triple).join("release/sleap-rtc"))
+    Ok(target().join(zig::triple(ARCH)).join("release/sleap-rtc"))
 }
 
 /// Manual pages and completions, where Linux looks for them below `share`.

@@ -92,6 +92,27 @@ impl RelPath {
     pub fn portable(&self) -> String {
         self.0.split('/').map(portable).collect::<Vec<_>>().join("/")
     }
+
+    /// What two paths have in common that are one file where case does not count: on Windows and macOS.
+    ///
+    /// ```
+    /// use sleap_rtc_protocol::path::RelPath;
+    ///
+    /// let (greek, micro) = (RelPath::new("\u{3bc}.slp")?, RelPath::new("\u{b5}.SLP")?);
+    /// assert_eq!(greek.without_case(), micro.without_case());
+    /// # Ok::<(), sleap_rtc_protocol::path::PathError>(())
+    /// ```
+    pub fn without_case(&self) -> String {
+        self.portable()
+            .chars()
+            .flat_map(|c| only(c.to_uppercase()).unwrap_or(c).to_lowercase())
+            .collect()
+    }
+}
+
+/// The only character, as file systems compare names: one by one.
+fn only(mut chars: impl Iterator<Item = char>) -> Option<char> {
+    chars.next().filter(|_| chars.next().is_none())
 }
 
 fn problem_with(part: &str) -> Option<&'static str> {

@@ -33,8 +33,7 @@ pub(crate) fn contents(manifest: &Manifest) -> Result<Vec<UnfinishedContent>, Tr
     let mut contents: Vec<UnfinishedContent> = Vec::new();
     let mut known: HashMap<BlobHash, usize> = HashMap::new();
     for (index, file) in manifest.files().iter().enumerate() {
-        let top = file.path.as_str().split('/').next().unwrap_or_default();
-        if top.eq_ignore_ascii_case(PARTIAL) {
+        if file.path.without_case().split('/').next() == Some(PARTIAL) {
             return Err(TransferError::Protocol(
                 "a file has the name of the receiver's staging folder",
             ));

@@ -4,7 +4,7 @@ use crate::process::{clean_command, kill_all, processes_in, python};
 use crate::{POLL_EVERY, SOON, TestClient, TestServer, TestWorker, built};
 use std::{
     cell::Cell,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     thread::sleep,
@@ -58,11 +58,17 @@ impl Site {
     }
 
     /// The binary, with `home` as home and working folder and `path` at the front of the search
-    /// path.
+    /// path. `SLEAP_RTC_PROGRAM` names another one, which may be for another processor.
     pub fn binary(home: &Path, path: &Path) -> Command {
         let python = python().parent().unwrap().display();
         let path = format!("{}:{python}:/usr/local/bin:/usr/bin:/bin", path.display());
-        clean_command(built().join("sleap-rtc"), home, &path)
+        let named = env::var_os("SLEAP_RTC_PROGRAM").map(PathBuf::from);
+        let program = named.unwrap_or_else(|| built().join("sleap-rtc"));
+        let mut command = clean_command(program, home, &path);
+        // Where qemu finds the libraries of a program for another processor.
+        let libraries = env::var_os("QEMU_LD_PREFIX").map(|folder| ("QEMU_LD_PREFIX", folder));
+        command.envs(libraries);
+        command
     }
 
     /// Fails unless soon all remaining processes of this test are `known`.

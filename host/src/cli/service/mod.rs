@@ -348,6 +348,8 @@ async fn uninstall(role: Role) -> Result<Exit, Failure> {
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()));
     removed.exit(Exit::Unexpected)?;
     systemd.call(&["daemon-reload"]).await?;
+    // systemd lists a unit that has failed until this, and refuses it for others.
+    let _ = systemd.call(&["reset-failed", &unit]).await;
     say(&format!("Stopped {unit} and removed {}", file.display()))?;
     Ok(Exit::Success)
 }

@@ -134,6 +134,11 @@ async fn chunks_and_lists_that_do_not_belong_are_refused() {
         ("does not match its size", vec![manifest(&[lie(0, entry("a", a).blake3)])]),
         ("does not match its size", vec![manifest(&[lie(7, empty)])]),
         ("the receiver's staging folder", vec![manifest(&[entry(&format!("{PARTIAL}/x"), a)])]),
+        // A long s, which is an S in upper case.
+        (
+            "the receiver's staging folder",
+            vec![manifest(&[entry(".\u{17f}leap-RTC-partial/x", a)])],
+        ),
         (
             "a part of the list of files is empty",
             vec![Incoming::Control(TransferFrame::Manifest { files: vec![], more: true })],
