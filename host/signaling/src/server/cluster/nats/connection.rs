@@ -342,7 +342,10 @@ impl NatsTask {
                 let sink = usize::try_from(nth).ok().and_then(|nth| self.subscriptions.get(nth));
                 let (subject, payload) = (message.subject, message.payload);
                 // Lists repair what is lost where too much waits.
-                sink.map(|(_, sink)| drop(sink.try_send(Message { subject, payload })));
+                if let Some((_, sink)) = sink {
+                    // Lists repair what is lost where too much waits.
+                    let _ = sink.try_send(Message { subject, payload });
+                }
             }
             Said::Ping => out.extend_from_slice(b"PONG\r\n"),
             Said::Error(text) => tracing::warn!(text, "the broker of the cluster complains"),
