@@ -70,7 +70,7 @@ async fn run(job: Job) -> Result<PathBuf> {
 
     let credentials = folder.path().join("credentials");
     let (room, file) = (WorkerRoom::New, Some(credentials.clone()));
-    let options = WorkerOptions { room, credentials_file: file, drain: false };
+    let options = WorkerOptions { room, credentials_file: file, drain: false, page_at: None };
     let mut worker = tokio::spawn(worker::run(config.clone(), options, stop_worker.clone()));
 
     let session = tokio::select! {
@@ -92,7 +92,7 @@ fn configuration(folder: &Path, server: SocketAddr) -> Result<Config> {
     let sources = Sources { cwd: folder.to_owned(), ..Sources::default() };
     let signaling = Endpoints::from_one(&format!("ws://{server}")).map_err(anyhow::Error::msg)?;
     let overrides = Overrides {
-        signaling: Some(signaling),
+        signaling: Some(signaling.into()),
         ice_servers: Some(Vec::new()),
         ..Overrides::default()
     };

@@ -44,13 +44,13 @@ fn options(config: &Config, folder: &Path) -> EndpointOptions {
         None
     });
     // Reads the system's certificates, so it is done only if they are needed.
-    let verifier = match config.signaling.websocket.scheme() {
-        "wss" => certificate_verifier()
+    let verifier = match config.signaling.have_tls() {
+        true => certificate_verifier()
             .inspect_err(
                 |error| warn!(error = %WithCauses(error), "cannot verify the relay's certificate"),
             )
             .ok(),
-        _ => None,
+        false => None,
     };
     let key = device::endpoint_key(folder);
     EndpointOptions { key, bind: config.ice.bind.clone(), relay_only: false, proxy, verifier }
@@ -61,11 +61,24 @@ pub(crate) fn property(endpoint: &Endpoint) -> (String, Value) {
     (ENDPOINT.to_owned(), json!({ "id": endpoint.address().id }))
 }
 
+/// Which relays an endpoint uses, where there are several servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RelayReach {
+    /// That of the server at which it is registered, so that all others know where to find it.
+    OwnServer,
+    /// Those of all servers, because it calls peers that may be at any of them.
+    AllServers,
+}
+
 /// Keeps the endpoint on the server's latest relay while this runs. Logs why the relay refuses it.
-pub(crate) async fn use_relay(endpoint: Endpoint, mut relay: watch::Receiver<Option<Relay>>) {
+pub(crate) async fn use_relay(
+    endpoint: Endpoint,
+    mut relay: watch::Receiver<Option<Relay>>,
+    reach: RelayReach,
+) {
     loop {
         let newest = relay.borrow_and_update().clone();
-        endpoint.use_relay(newest.map(relay_server)).await;
+        endpoint.use_relay(newest.map(|newest| relay_server(newest, reach))).await;
         tokio::select! {
             changed = relay.changed() => if changed.is_err() { return },
             reason = endpoint.relay_refuses() => {
@@ -78,7 +91,11 @@ pub(crate) async fn use_relay(endpoint: Endpoint, mut relay: watch::Receiver<Opt
     }
 }
 
-fn relay_server(relay: Relay) -> RelayServer {
-    let Relay { url, token, quic_port } = relay;
-    RelayServer { url, token: token.as_str().to_owned(), quic_port }
+fn relay_server(relay: Relay, reach: RelayReach) -> RelayServer {
+    let Relay { url, token, quic_port, elsewhere } = relay;
+    let further = match reach {
+        RelayReach::OwnServer => Vec::new(),
+        RelayReach::AllServers => elsewhere,
+    };
+    RelayServer { url, token: token.as_str().to_owned(), quic_port, further }
 }

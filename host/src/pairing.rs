@@ -3,7 +3,7 @@
 
 use sleap_rtc_protocol::ids::DeviceName;
 use sleap_rtc_protocol::pairing::MailboxErrorCode;
-use sleap_rtc_signaling::client::{Endpoints, Mailbox, MailboxError, MailboxNews};
+use sleap_rtc_signaling::client::{Mailbox, MailboxError, MailboxNews, Servers};
 use sleap_rtc_trust::pairing::{
     Code, Grant, Introduction, JOIN_LIMIT, JoinError, JoinStep, Joiner, VerificationWords,
 };
@@ -40,20 +40,20 @@ impl PairError {
 /// # Errors
 /// Within ten seconds, whatever the server does.
 pub(crate) async fn join(
-    server: &Endpoints,
+    servers: &Servers,
     code: &Code,
     introduction: &Introduction,
 ) -> Result<(Grant, VerificationWords), PairError> {
-    let exchange = exchange(server, code, introduction);
+    let exchange = exchange(servers, code, introduction);
     timeout(JOIN_LIMIT, exchange).await.unwrap_or(Err(JoinError::Late.into()))
 }
 
 async fn exchange(
-    server: &Endpoints,
+    servers: &Servers,
     code: &Code,
     introduction: &Introduction,
 ) -> Result<(Grant, VerificationWords), PairError> {
-    let joined = Mailbox::join(&server.websocket, code.mailbox()).await;
+    let joined = Mailbox::join(servers, code.mailbox()).await;
     let mut mailbox = joined.map_err(|error| match error {
         MailboxError::Refused { code: MailboxErrorCode::NoMailbox, .. } => {
             JoinError::Nobody(code.mailbox()).into()

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 /// Exit code and output.
 fn doctor(site: &Site, path: &Path, server: &str, arguments: &[&str]) -> (i32, String) {
@@ -82,4 +83,25 @@ fn a_cpu_build_of_torch_is_reported_beside_a_gpu() {
     let (code, text) = doctor(&site, driver.folder(), &address, &["--worker"]);
     assert_eq!(code, 1);
     assert!(text.contains("PyTorch does not use the GPU"));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_named_and_ends_nothing() {
+    let site = Site::new();
+    let binary = Site::binary(&site.folder("machine"), &stand_in());
+    let mut limited = Command::new("sh");
+    limited.env_clear();
+    limited.args(["-c", "ulimit -f 64 && exec \"$0\" \"$@\""]).arg(binary.get_program());
+    for (name, value) in binary.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.args(["doctor", "--worker", "--signaling", "ws://127.0.0.1:1"]);
+    let output = limited.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("a file may have at most") && text.contains("File too large"));
 }

@@ -245,6 +245,8 @@ fn the_operator_holds_releases_moves_and_removes_jobs() {
     waiting[0].sees("held back by the worker's operator");
     waiting[2].sees("1st in line");
     assert_eq!(waiting[3].process.wait(SOON), 130);
+    let seen = waiting[3].process.transcript();
+    assert!(!seen.contains("The job starts"), "it was withdrawn: {seen}");
     let why = waiting[2].command(&site, &server, "why");
     why.assert_code(0).assert_says(&["1st in line", "moved it to the front", "operator-front"]);
     // What the operator has decided survives the worker.

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// The server's answer about an unknown room, which shows that both protocols have worked.
-const ARRIVED: &str = "no such room";
+pub const ARRIVED: &str = "no such room";
 
 /// The three machines, or nothing with a line that says why.
 fn network() -> Option<Network> {
@@ -25,7 +25,7 @@ fn network() -> Option<Network> {
 
 /// Requests a room at `server`. With `hosts`, names are resolved by that file, which needs a
 /// separate mount namespace.
-fn ask(home: &Path, server: &str, hosts: Option<&str>, variables: &[(&str, &str)]) -> Command {
+pub fn ask(home: &Path, server: &str, hosts: Option<&str>, variables: &[(&str, &str)]) -> Command {
     let mut command = Site::binary(home, Path::new("/nonexistent"));
     if let Some(hosts) = hosts {
         let file = home.join("hosts");
@@ -41,7 +41,7 @@ fn ask(home: &Path, server: &str, hosts: Option<&str>, variables: &[(&str, &str)
 }
 
 /// Runs it to its end. Returns the exit code and the output.
-fn said(command: &mut Command) -> (i32, String) {
+pub fn said(command: &mut Command) -> (i32, String) {
     let mut process = Process::start("room list", command);
     let code = process.wait(SOON);
     (code, process.stderr())
@@ -191,6 +191,25 @@ fn a_server_with_default_addresses_is_there_over_ipv6_and_ipv4() {
         let mut command = ask(&site.folder("client"), url, None, &[]);
         let (code, said) = network.on(Machine::Client, || said(&mut command));
         assert!(code == 3 && said.contains(ARRIVED), "{url}: {said}");
+    }
+}
+
+#[test]
+fn a_server_at_one_of_the_usual_ports_is_found_however_it_is_named() {
+    let site = Site::new();
+    for (listen, names) in [
+        ("127.88.0.1:8080", ["ws://127.88.0.1:8080", "http://127.88.0.1:8080"]),
+        ("127.88.0.2:8001", ["http://127.88.0.2:8001", "ws://127.88.0.2:8001"]),
+        ("127.88.0.1:8080", ["ws://127.88.0.1", "http://127.88.0.1:8080"]),
+    ] {
+        let mut command = Site::binary(&site.folder("server"), Path::new("/nonexistent"));
+        command.args(["signaling", "--ephemeral", "--listen", listen]);
+        let mut server = Process::start("server", &mut command);
+        server.wait_stdout("its address", SOON, |text| text.contains(listen).then_some(()));
+        for name in names {
+            let (code, said) = said(&mut ask(&site.folder("client"), name, None, &[]));
+            assert!(code == 3 && said.contains(ARRIVED), "{name}: {said}");
+        }
     }
 }
 

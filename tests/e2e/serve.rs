@@ -1,6 +1,8 @@
 //! `worker --serve`: a worker that is its own signaling server.
 
+use crate::reach;
 use crate::support::*;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
@@ -65,6 +67,38 @@ fn refused(config: &str, arguments: &[&str], code: i32, words: &[&str]) {
     assert_eq!(process.wait(SOON), code, "{}", process.transcript());
     for word in words {
         assert!(process.stderr().contains(word), "{word}: {}", process.transcript());
+    }
+}
+
+/// The first line that a server answers to a browser that follows `link`.
+fn status(link: &str) -> String {
+    let (address, _) = link.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /app/ HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn every_address_that_it_prints_leads_to_it() {
+    for (listen, printed) in [
+        ("127.88.0.3:8080", "http://127.88.0.3:8080"),
+        ("127.88.0.3:8001", "ws://127.88.0.3:8001"),
+        ("127.0.0.1:0", "ws://127.0.0.1:"),
+        ("[::1]:0", "ws://[::1]:"),
+    ] {
+        if listen.starts_with('[') && TcpListener::bind(listen).is_err() {
+            println!("{listen}: not run, there is no IPv6 here");
+            continue;
+        }
+        let site = Site::new();
+        let worker = TestWorker::setup(&site, "worker").serve(listen.parse().unwrap());
+        let options = worker.served_options();
+        assert!(options.len() == 1 && options[0].starts_with(printed), "{options:?}");
+        let asked = reach::said(&mut reach::ask(&site.folder("client"), &options[0], None, &[]));
+        assert!(asked.0 == 3 && asked.1.contains(reach::ARRIVED), "{asked:?}");
+        assert!(status(&worker.page_link()).contains("200"), "{}", worker.page_link());
     }
 }
 

@@ -34,6 +34,60 @@ fn a_training_is_shown_while_it_goes_on_and_what_matters_stays() {
 }
 
 #[test]
+fn a_terminal_that_is_resized_keeps_every_line_once_and_no_copy_of_the_view() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.3");
+    let worker = setup.env("FAKE_SLEAP_STEPS", "4");
+    let worker = worker.env("FAKE_SLEAP_EPOCHS", "8").start(&server);
+    let client = site.client(&server).train(&fixture("train_topdown.zip"));
+    let client = client.session(worker.credentials());
+    let before = ["what the shell said before", "in two lines"];
+    let Some(screen) = TmuxScreen::open_below(&site, &client, 80, 24, &before) else { return };
+    screen.wait("epoch 2 of", A_WHILE);
+    // Half as wide, twice as wide, lower, higher; at once after each other, and one by one.
+    for (columns, lines) in [(40, 20), (100, 30), (60, 16), (45, 24), (44, 22), (120, 40)] {
+        screen.resize(columns, lines);
+    }
+    for (columns, lines) in [(80, 24), (41, 20), (100, 30), (60, 18), (110, 24)] {
+        screen.resize(columns, lines);
+        wait_for("the view in its new size", A_WHILE, || {
+            let shown = screen.text();
+            let ends = shown.trim_end().ends_with("Ctrl-C detaches; the job keeps running.");
+            let is_over = shown.contains("In all: took");
+            (ends || is_over).then_some(())
+        });
+    }
+    assert_eq!(screen.wait_end(A_WHILE), 0, "{}", screen.history());
+    let all = screen.history();
+    let messages = ["Connected to", "centroid: best", "centered_instance: best", "In all: took"];
+    let results = ["Done: the trained models are in"];
+    for words in before.iter().chain(&messages).chain(&results) {
+        assert_eq!(all.matches(words).count(), 1, "{words:?} in:\n{all}");
+    }
+    for copied in ["Ctrl-C detaches", "validation", "│", "▁"] {
+        assert!(!all.contains(copied), "a copy of the view, {copied:?}, stays in:\n{all}");
+    }
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_and_the_view_returns() {
+    let site = Site::new();
+    let server = site.server();
+    let Some((_worker, screen)) = slow_training(&site, &server) else { return };
+    screen.wait("epoch 2 of", A_WHILE);
+    screen.press(&["C-z"]);
+    wait_for("the end of the view", SOON, || {
+        let shown = screen.text();
+        (!shown.contains("Ctrl-C detaches") && shown.contains("Connected to")).then_some(())
+    });
+    screen.resume();
+    screen.wait("Ctrl-C detaches", SOON);
+    assert_eq!(screen.wait_end(A_WHILE), 0, "{}", screen.history());
+    assert_eq!(screen.history().matches("centroid: best").count(), 1, "{}", screen.history());
+}
+
+#[test]
 fn ctrl_c_leaves_what_was_reached_and_says_how_to_come_back() {
     let site = Site::new();
     let server = site.server();

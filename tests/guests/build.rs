@@ -23,5 +23,5 @@ fn main() -> Result<()> {
         fs::write(out.join(name), bytes)?;
     }
     altered::build(&root.join("wit"), &out)?;
-    guests::embed(root, &["tests/hostile-guest", "examples/custom-policy"])
+    guests::embed(root, &["tests/hostile-guest", "tests/mirror-guest", "examples/custom-policy"])
 }

@@ -16,6 +16,10 @@ use std::{env, thread};
 /// Tests that measure speed or memory, and therefore run alone.
 const ALONE: [&str; 3] = ["large::", "abuse::a_job_goes_on", "abuse::guesses"];
 
+/// The tests that need `prerequisites::conditions`.
+const CONDITIONS: &str =
+    "tests of failing system calls, of the strict sandbox, of quotas and of the desktop";
+
 /// Runs every check.
 pub fn test(options: &Options) -> Result<ExitCode> {
     prerequisites::build()?;
@@ -36,22 +40,19 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     if steps.failed() {
         return Ok(steps.finish());
     }
-    for (what, there) in [
-        ("tests of the relay", &networks),
-        (
-            "tests of failing system calls, of the strict sandbox, of quotas and of the desktop",
-            &conditions,
-        ),
-        ("tests of the page", &browser),
-        ("tests of the page in Firefox", &firefox),
-        ("tests of Slurm", &slurm),
-        ("tests of the terminal", &terminal),
-        ("tests of shared plugins", &registry),
-    ] {
-        if let Err(why) = there {
-            steps.skip(what, &format!("{why:#}"));
-        }
-    }
+    skip(
+        &mut steps,
+        [
+            ("tests of the relay", &networks),
+            (CONDITIONS, &conditions),
+            ("tests of the page", &browser),
+            ("tests of the page in Firefox", &firefox),
+            ("tests of Slurm", &slurm),
+            ("tests of the terminal", &terminal),
+            ("tests of shared plugins", &registry),
+            ("tests of several signaling servers", &prerequisites::broker()),
+        ],
+    );
     let mut without = Vec::new();
     without.extend(networks.is_err().then_some("SLEAP_RTC_WITHOUT_RELAY"));
     without.extend(browser.is_err().then_some("SLEAP_RTC_WITHOUT_BROWSER"));
@@ -79,6 +80,15 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         }
     });
     Ok(steps.finish())
+}
+
+/// Names the tests that do not run here, and why.
+fn skip<const N: usize>(steps: &mut Steps, tests: [(&str, &Result<()>); N]) {
+    for (what, there) in tests {
+        if let Err(why) = there {
+            steps.skip(what, &format!("{why:#}"));
+        }
+    }
 }
 
 /// Has Lighthouse judge the page, where Node is installed.

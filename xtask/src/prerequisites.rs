@@ -173,6 +173,14 @@ const REGISTRY: &[Need] = &[Need {
     otherwise: "install the CNCF's registry as /usr/bin/docker-registry; its service need not run",
 }];
 
+/// For the tests of several signaling servers.
+const BROKER: &[Need] = &[Need {
+    what: "a NATS broker (`nats-server`)",
+    there: || Path::new("/usr/sbin/nats-server").is_file(),
+    packages: &["nats-server"],
+    otherwise: "install nats-server 2.9 or newer as /usr/sbin/nats-server; its service need not run",
+}];
+
 /// For the tests of the terminal.
 const TERMINAL: &[Need] = &[Need {
     what: "tmux",
@@ -265,6 +273,11 @@ pub fn slurm() -> Result<()> {
 /// For the tests of shared plugins.
 pub fn registry() -> Result<()> {
     provide(REGISTRY)
+}
+
+/// For the tests of several signaling servers.
+pub fn broker() -> Result<()> {
+    provide(BROKER)
 }
 
 /// For the tests of the terminal.

@@ -247,13 +247,15 @@ impl TrainerSearch {
         for (old, new) in run.videos.iter().filter(|_| maps_videos(run)) {
             arguments.extend([VIDEO_PATH_MAP.to_owned(), old.clone(), new.clone()]);
         }
+        arguments.extend(run.settings.iter().map(setting_argument));
+        // Hydra applies settings in order. These come last, because a script may set or remove what they
+        // belong to.
         arguments.push("++trainer_config.ckpt_dir=\"models\"".to_owned());
         arguments.push(format!("++trainer_config.run_name={}", quoted(run.folder_name())));
         if let Some(Ports { controller, publish }) = ports {
             arguments.push(format!("++trainer_config.zmq.controller_port={controller}"));
             arguments.push(format!("++trainer_config.zmq.publish_port={publish}"));
         }
-        arguments.extend(run.settings.iter().map(setting_argument));
         Ok(CommandLine { program, arguments })
     }
 
@@ -421,13 +423,13 @@ mod tests {
                 "a.yaml",
                 "--config-dir",
                 "c",
+                "++trainer_config.max_epochs=3",
+                "++trainer_config.trainer_accelerator=\"cpu\"",
+                "++data_config.train_labels_path=[\"a b.slp\"]",
                 "++trainer_config.ckpt_dir=\"models\"",
                 "++trainer_config.run_name=\"240101.centroid.n=12\"",
                 "++trainer_config.zmq.controller_port=1",
                 "++trainer_config.zmq.publish_port=2",
-                "++trainer_config.max_epochs=3",
-                "++trainer_config.trainer_accelerator=\"cpu\"",
-                "++data_config.train_labels_path=[\"a b.slp\"]",
             ]
         );
     }

@@ -155,6 +155,19 @@ pub enum CheckError {
         /// The file.
         file: RelPath,
     },
+    /// The file of the labels is shorter than it says itself.
+    #[error(
+        "{file} is cut off: it has {bytes} of at least {whole_bytes} bytes; copy it again, or save it from \
+         SLEAP again"
+    )]
+    CutLabels {
+        /// The file.
+        file: RelPath,
+        /// Its length, in bytes.
+        bytes: u64,
+        /// The length that it names itself.
+        whole_bytes: u64,
+    },
     /// Labels refer to pictures that the package does not contain.
     #[error(
         "the video {}{}, which {labels} names, is not in the package, and a worker cannot read this \
@@ -196,6 +209,12 @@ pub enum CheckError {
     /// Two options exclude each other.
     #[error("{0} and {1} exclude each other; give one of them")]
     Choices(&'static str, &'static str),
+    /// An option has no effect on this data.
+    #[error(
+        "{0} chooses among the frames of labels, and {1} has none: give the labels (.slp), or choose \
+         frames by number with --frames"
+    )]
+    OnlyLabels(&'static str, String),
     /// The predictions would replace the data.
     #[error("the predictions would replace {0}: give them another name (--output_path)")]
     OutputIsData(RelPath),

@@ -50,6 +50,11 @@ impl<'t> Config<'t> {
         self.get("model_config").is_some()
     }
 
+    /// Whether it has the dotted `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     /// Whether the dotted `key` is the YAML word `true`, and not a text that looks like it.
     pub fn is_true(&self, key: &str) -> bool {
         self.get(key).and_then(Yaml::as_bool) == Some(true)

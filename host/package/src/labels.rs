@@ -66,6 +66,24 @@ pub fn is_hdf5(mut file: impl Read) -> bool {
     [0, 512, 1024, 2048, 4096].iter().any(|at| start[start.len().min(*at)..].starts_with(SIGNATURE))
 }
 
+/// The length of an HDF5 file and the one that its first block names, if the file is shorter than that.
+pub(crate) fn missing_end(mut file: Box<dyn ReadSeek>) -> Option<(u64, u64)> {
+    let length = file.seek(SeekFrom::End(0)).ok()?;
+    file.seek(SeekFrom::Start(0)).ok()?;
+    let mut start = Vec::new();
+    file.take(96).read_to_end(&mut start).ok()?;
+    // Each address is as wide as the block says, and the end is the third or the second one.
+    let block = start.strip_prefix(SIGNATURE)?;
+    let (width, at) = match block.first()? {
+        0 => (*block.get(5)?, 16 + 2 * usize::from(*block.get(5)?)),
+        1 => (*block.get(5)?, 20 + 2 * usize::from(*block.get(5)?)),
+        _ => (*block.get(1)?, 4 + 2 * usize::from(*block.get(1)?)),
+    };
+    let end = block.get(at..at + usize::from(width)).filter(|end| end.len() <= 8)?;
+    let end = end.iter().rev().fold(0_u64, |end, byte| (end << 8) | u64::from(*byte));
+    (length < end && end < u64::MAX >> 1).then_some((length, end))
+}
+
 impl Labels {
     /// Reads the file in small parts. `None` if it is not HDF5.
     pub fn read(file: Box<dyn ReadSeek>) -> Option<Self> {

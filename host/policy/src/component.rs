@@ -1,17 +1,21 @@
 //! Loads components and calls them. Every call runs in a fresh instance with limits.
 
 use super::ExtensionPoint;
-use super::bindings::{FullPlugin, compatibility, estimation, queueing, selection};
+use super::bindings::FullPlugin;
+use super::block::Lists;
 use super::cache::Cache;
 use super::explain;
 use super::limits::{
     ANSWER_BYTES, CallLimits, CallState, INSTANCES, MEMORIES, TABLE_ENTRIES, TABLES, Ticker,
 };
-use super::questions::Question;
+use super::questions::order::OrderLine;
+use super::questions::{Check, EstimateDuration, Question, Select};
 use sleap_rtc_protocol::text::Printable;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
-use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
+use wasmtime::component::{
+    Component, ComponentExportIndex, HasSelf, Instance, InstancePre, Linker, TypedFunc,
+};
 use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 
 /// Why a plugin gave no usable answer. The texts follow "the plugin NAME failed:" and address its
@@ -87,6 +91,7 @@ fn patience(bytes: usize, cache: Option<&Cache>) -> String {
 /// A compiled component, not yet checked for extension points.
 pub(crate) struct Compiled {
     component: Component,
+    lists: Lists,
     /// Names of its imports.
     pub imports: Vec<String>,
     /// Names of its exports.
@@ -99,7 +104,12 @@ impl Compiled {
     /// # Errors
     ///
     /// A message for the plugin's author.
-    pub(crate) fn new(name: &str, bytes: &[u8], cache: Option<&Cache>) -> Result<Self, String> {
+    pub(crate) fn new(
+        name: &str,
+        bytes: &[u8],
+        lists: Lists,
+        cache: Option<&Cache>,
+    ) -> Result<Self, String> {
         let runtime = runtime()?;
         explain::check_header(bytes)?;
         let component = match cache.and_then(|cache| cache.find(&runtime.engine, bytes)) {
@@ -119,7 +129,7 @@ impl Compiled {
         let shape = component.component_type();
         let imports = shape.imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = shape.exports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
-        Ok(Self { component, imports, exports })
+        Ok(Self { component, lists, imports, exports })
     }
 
     /// Instantiates it once, to find errors at `point` now rather than later.
@@ -139,8 +149,9 @@ impl Compiled {
         }
         let explain = |error| explain::not_usable(point, &self.imports, &self.exports, &error);
         let pre = runtime.linker.instantiate_pre(&self.component).map_err(explain)?;
-        let plugin = Plugin { name: name.into(), limits, pre };
-        plugin.enter(|store, instance, pre| find(point, store, instance, pre)).map_err(
+        let function = find(point, &self.component).map_err(explain)?;
+        let plugin = Plugin { name: name.into(), limits, pre, function, lists: self.lists };
+        plugin.enter(|store, instance| plugin.check_types(point, store, instance)).map_err(
             |error| match error {
                 CallError::Mismatch(error) => explain(error),
                 CallError::Failed(failure) => failure.to_string(),
@@ -157,7 +168,13 @@ pub(crate) struct Plugin {
     pub name: Arc<str>,
     limits: CallLimits,
     pre: InstancePre<CallState>,
+    function: ComponentExportIndex,
+    lists: Lists,
 }
+
+/// The function of a guest that answers `Q`. It has a text as its own error.
+type Asked<'q, Q> =
+    TypedFunc<<Q as Question>::Arguments<'q>, (Result<<Q as Question>::Raw, String>,)>;
 
 impl Plugin {
     /// Compiles `bytes` and instantiates them once, to find errors now rather than later.
@@ -169,33 +186,68 @@ impl Plugin {
         bytes: &[u8],
         point: ExtensionPoint,
         limits: CallLimits,
+        lists: Lists,
         cache: Option<&Cache>,
     ) -> Result<Self, String> {
-        Compiled::new(name, bytes, cache)?.plugin(name, point, limits)
+        Compiled::new(name, bytes, lists, cache)?.plugin(name, point, limits)
     }
 
     /// Calls the plugin. Blocks for as long as its limits allow, so do not call it from async code.
     pub(crate) fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failure> {
         let answer = self
-            .enter(|store, instance, pre| question.put(store, instance, pre))
-            .map_err(|error| match error {
-                CallError::Mismatch(error) => {
-                    Failure::Other(Printable::line(&format!("{error:#}"), 400).into())
-                }
-                CallError::Failed(failure) => failure,
-            })?
+            .call(question)?
             .map_err(|words| Failure::Said(Printable::line(&words, 400).into()))?;
         question.check(answer).map_err(Failure::BadAnswer)
+    }
+
+    /// The guest's answer, or its own error, as it gave them.
+    pub(crate) fn call<Q: Question>(
+        &self,
+        question: &Q,
+    ) -> Result<Result<Q::Raw, String>, Failure> {
+        let answer = self.enter(|store, instance| {
+            let function = self.function::<Q>(store, instance)?;
+            let (answer,) = function.call(store, question.arguments(self.lists))?;
+            Ok(answer)
+        });
+        answer.map_err(|error| match error {
+            CallError::Mismatch(error) => {
+                Failure::Other(Printable::line(&format!("{error:#}"), 400).into())
+            }
+            CallError::Failed(failure) => failure,
+        })
+    }
+
+    /// The function of an instance, whose types are checked.
+    fn function<'q, Q: Question>(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<Asked<'q, Q>> {
+        instance.get_typed_func(store, self.function)
+    }
+
+    /// Checks the types of an instance's function for `point`.
+    fn check_types(
+        &self,
+        point: ExtensionPoint,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<()> {
+        match point {
+            ExtensionPoint::Selection => self.function::<Select>(store, instance).map(drop),
+            ExtensionPoint::Compatibility => self.function::<Check>(store, instance).map(drop),
+            ExtensionPoint::Estimate => {
+                self.function::<EstimateDuration>(store, instance).map(drop)
+            }
+            ExtensionPoint::Queueing => self.function::<OrderLine>(store, instance).map(drop),
+        }
     }
 
     /// Runs `call` in a fresh instance.
     fn enter<T>(
         &self,
-        call: impl FnOnce(
-            &mut Store<CallState>,
-            &Instance,
-            &InstancePre<CallState>,
-        ) -> wasmtime::Result<T>,
+        call: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, CallError> {
         let runtime = runtime().map_err(|words| CallError::Failed(Failure::Other(words)))?;
         let state = CallState::new(Arc::clone(&self.name), self.limits);
@@ -211,10 +263,8 @@ impl Plugin {
             _ => Ok(UpdateDeadline::Continue(1)),
         });
         let _ticking = runtime.ticker.run();
-        let result = self
-            .pre
-            .instantiate(&mut store)
-            .and_then(|instance| call(&mut store, &instance, &self.pre));
+        let result =
+            self.pre.instantiate(&mut store).and_then(|instance| call(&mut store, &instance));
         result.map_err(|error| {
             match explain::stopped(&error, self.limits, store.data().memory_denied) {
                 Some(failure) => CallError::Failed(failure),
@@ -232,27 +282,13 @@ enum CallError {
     Failed(Failure),
 }
 
-/// Looks up the functions of `point` in an instance and checks their types.
-fn find(
-    point: ExtensionPoint,
-    store: &mut Store<CallState>,
-    instance: &Instance,
-    pre: &InstancePre<CallState>,
-) -> wasmtime::Result<()> {
-    match point {
-        ExtensionPoint::Selection => {
-            selection::GuestIndices::new(pre)?.load(store, instance).map(drop)
-        }
-        ExtensionPoint::Compatibility => {
-            compatibility::GuestIndices::new(pre)?.load(store, instance).map(drop)
-        }
-        ExtensionPoint::Estimate => {
-            estimation::GuestIndices::new(pre)?.load(store, instance).map(drop)
-        }
-        ExtensionPoint::Queueing => {
-            queueing::GuestIndices::new(pre)?.load(store, instance).map(drop)
-        }
-    }
+/// The function that a component exports for `point`.
+fn find(point: ExtensionPoint, component: &Component) -> wasmtime::Result<ComponentExportIndex> {
+    let (interface, function) = (explain::export(point), point.function());
+    let found = component.get_export_index(None, &interface);
+    found
+        .and_then(|found| component.get_export_index(Some(&found), function))
+        .ok_or_else(|| wasmtime::Error::msg(format!("`{interface}` has no function `{function}`")))
 }
 
 #[cfg(test)]
@@ -275,8 +311,15 @@ mod tests {
     fn each_failure_has_its_message() {
         let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
         let limits = CallLimits { timeout_ms: 200, memory_mib: 64 };
-        let guest =
-            Plugin::load("hostile", &bytes, ExtensionPoint::Selection, limits, None).unwrap();
+        let guest = Plugin::load(
+            "hostile",
+            &bytes,
+            ExtensionPoint::Selection,
+            limits,
+            Lists::PieceByPiece,
+            None,
+        )
+        .unwrap();
         let peer: PeerInfo = serde_json::from_value(serde_json::json!({
             "peer_id": "w", "role": "worker", "metadata": {}, "connected_at": null,
         }))

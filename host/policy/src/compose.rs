@@ -15,6 +15,7 @@ use super::options::OnFailure;
 use super::questions::order::OrderLine;
 use super::questions::{Check, Question, Select};
 use sleap_rtc_protocol::job::Reason;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The plugins of one extension point as the rules of this module see them: [`super::chain::PluginChain`], or a script in tests.
@@ -48,6 +49,19 @@ pub(crate) struct PluginInfo {
     pub is_built_in: bool,
 }
 
+impl PluginInfo {
+    /// What happens if it fails: `instead`, unless its `on_failure` is `refuse`, or `instead` is itself.
+    fn fallback(&self, instead: Fallback) -> Fallback {
+        match self.on_failure {
+            OnFailure::Refuse => Fallback::Nobody,
+            OnFailure::Default if self.is_built_in && instead == Fallback::BuiltIn => {
+                Fallback::Nobody
+            }
+            OnFailure::Default => instead,
+        }
+    }
+}
+
 /// What happens after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fallback {
@@ -73,41 +87,98 @@ impl Fallback {
     }
 }
 
+/// One decision of a list of plugins.
+struct Decision<'p, Q, P> {
+    plugins: &'p P,
+    /// What the user reads about failures; the log has each plugin's own message.
+    notices: Vec<String>,
+    question: PhantomData<Q>,
+}
+
+impl<'p, Q: Question, P: PluginList<Q>> Decision<'p, Q, P> {
+    fn new(plugins: &'p P) -> Self {
+        Self { plugins, notices: Vec::new(), question: PhantomData }
+    }
+
+    /// Tells the log and the user that a plugin failed, and what happens then.
+    fn failed(&mut self, plugin: &PluginInfo, failure: &Failure, then: Fallback) {
+        self.plugins.failed(&plugin.name, failure, then);
+        let (point, name) = (Q::POINT.key(), &plugin.name);
+        self.notices.push(match plugin.is_built_in {
+            true => format!("the built-in {point} plugin failed"),
+            false => format!("the {point} plugin {name} failed"),
+        });
+        if then == Fallback::RankingStays {
+            self.notices.push(then.text().to_owned());
+        }
+    }
+
+    /// The built-in plugin's answer, with its name.
+    fn ask_built_in(&mut self, question: &mut Q) -> Option<(Q::Answer, Arc<str>)> {
+        let name = self.plugins.built_in();
+        match self.plugins.ask_built_in(question) {
+            Ok(answer) => Some((answer, name)),
+            Err(failure) => {
+                let built_in =
+                    PluginInfo { name, on_failure: OnFailure::Refuse, is_built_in: true };
+                self.failed(&built_in, &failure, Fallback::Nobody);
+                None
+            }
+        }
+    }
+
+    /// The answer of the plugin at `place` or, if that fails and may be replaced, of the built-in one; with
+    /// the name of who answered.
+    fn ask_or_built_in(&mut self, place: usize, question: &mut Q) -> Option<(Q::Answer, Arc<str>)> {
+        let plugin = self.plugins.info(place);
+        let failure = match self.plugins.ask(place, question) {
+            Ok(answer) => return Some((answer, plugin.name)),
+            Err(failure) => failure,
+        };
+        let then = plugin.fallback(Fallback::BuiltIn);
+        self.failed(&plugin, &failure, then);
+        if then == Fallback::Nobody {
+            return None;
+        }
+        let answer = self.ask_built_in(question)?;
+        self.notices.push(then.text().to_owned());
+        Some(answer)
+    }
+
+    /// Everything that the user reads about failures, if there were any.
+    fn notice(self) -> Option<String> {
+        (!self.notices.is_empty()).then(|| self.notices.join("; "))
+    }
+}
+
 /// Ranks: the first plugin ranks, each further one narrows.
 pub(crate) fn rank(plugins: &impl PluginList<Select>, question: &mut Select) -> Selection {
-    let mut notices = Vec::new();
-    let mut selection = match ask_or_built_in(plugins, 0, question, &mut notices) {
-        Some((ranking, by)) => Selection::new(&by, ranking),
-        None => return refused(notices),
+    let mut decision = Decision::new(plugins);
+    let Some((ranking, by)) = decision.ask_or_built_in(0, question) else {
+        return Selection { notice: decision.notice(), ..Selection::default() };
     };
+    let mut selection = Selection::new(&by, ranking);
     for place in 1..plugins.len() {
         if selection.ranking.is_empty() {
             break;
         }
-        let PluginInfo { name, on_failure, .. } = plugins.info(place);
-        let mut narrowed = question.about(&selection.ranking);
-        let narrowed = plugins
-            .ask(place, &mut narrowed)
-            .and_then(|answer| narrow(&selection, &name, answer).map_err(Failure::BadAnswer));
-        match (narrowed, on_failure) {
-            (Ok(narrowed), _) => selection = narrowed,
-            (Err(failure), OnFailure::Default) => {
-                plugins.failed(&name, &failure, Fallback::RankingStays);
-                notices.push(notice::<Select>(&name, Fallback::RankingStays));
-            }
-            (Err(failure), OnFailure::Refuse) => {
-                plugins.failed(&name, &failure, Fallback::Nobody);
-                notices.push(notice::<Select>(&name, Fallback::Nobody));
-                return refused(notices);
+        let plugin = plugins.info(place);
+        let narrowed =
+            plugins.ask(place, &mut question.about(&selection.ranking)).and_then(|answer| {
+                narrow(&selection, &plugin.name, answer).map_err(Failure::BadAnswer)
+            });
+        match narrowed {
+            Ok(narrowed) => selection = narrowed,
+            Err(failure) => {
+                let then = plugin.fallback(Fallback::RankingStays);
+                decision.failed(&plugin, &failure, then);
+                if then == Fallback::Nobody {
+                    return Selection { notice: decision.notice(), ..Selection::default() };
+                }
             }
         }
     }
-    selection.notice = joined(notices);
-    selection
-}
-
-fn refused(notices: Vec<String>) -> Selection {
-    Selection { notice: joined(notices), ..Selection::default() }
+    Selection { notice: decision.notice(), ..selection }
 }
 
 /// Applies the answer of a further plugin, whose indices count `so_far.ranking`.
@@ -158,11 +229,11 @@ fn check_groups(choices: &[Ranked]) -> Result<(), String> {
 pub(crate) fn admit(plugins: &impl PluginList<Check>, mut question: Check) -> Verdict {
     let mut reasons: Vec<Reason> = Vec::new();
     for place in 0..plugins.len() {
-        let mut notices = Vec::new();
-        let said = match ask_or_built_in(plugins, place, &mut question, &mut notices) {
+        let mut decision = Decision::new(plugins);
+        let said = match decision.ask_or_built_in(place, &mut question) {
             Some((Verdict::Yes, _)) => Vec::new(),
             Some((Verdict::No(reasons), _)) => reasons,
-            None => vec![Verdict::failure_reason(joined(notices))],
+            None => vec![Verdict::failure_reason(decision.notice())],
         };
         // The built-in plugin may have answered twice.
         let new: Vec<_> = said.into_iter().filter(|reason| !reasons.contains(reason)).collect();
@@ -196,41 +267,35 @@ pub(crate) fn first<Q: Question>(
     is_answer: impl Fn(&Q::Answer) -> bool,
     silence: Silence,
 ) -> FirstAnswer<Q::Answer> {
-    let (mut failed, mut falls_back, mut has_built_in) = (Vec::new(), false, false);
+    let (mut falls_back, mut has_built_in) = (false, false);
+    let mut decision = Decision::new(plugins);
     for place in 0..plugins.len() {
-        let PluginInfo { name, on_failure, is_built_in } = plugins.info(place);
-        has_built_in |= is_built_in;
+        let plugin = plugins.info(place);
+        has_built_in |= plugin.is_built_in;
         match plugins.ask(place, &mut question) {
             Ok(answer) if is_answer(&answer) => {
-                return FirstAnswer { answer: Some((answer, name)), failed };
+                let answer = Some((answer, plugin.name));
+                return FirstAnswer { answer, failed: decision.notices };
             }
             Ok(_) => {}
             Err(failure) => {
-                falls_back |= on_failure == OnFailure::Default && !is_built_in;
+                falls_back |= plugin.fallback(Fallback::BuiltIn) == Fallback::BuiltIn;
                 let then = match place + 1 < plugins.len() {
                     true => Fallback::Next,
                     false if falls_back && !has_built_in => Fallback::BuiltIn,
                     false => Fallback::Nobody,
                 };
-                plugins.failed(&name, &failure, then);
-                failed.push(notice::<Q>(&name, Fallback::Nobody));
+                decision.failed(&plugin, &failure, then);
             }
         }
     }
-    let asks_built_in = falls_back || (failed.is_empty() && silence == Silence::BuiltIn);
-    if !asks_built_in || has_built_in {
-        return FirstAnswer { answer: None, failed };
-    }
-    let name = plugins.built_in();
-    let answer = match plugins.ask_built_in(&mut question) {
-        Ok(answer) => Some((answer, name)),
-        Err(failure) => {
-            plugins.failed(&name, &failure, Fallback::Nobody);
-            failed.push(notice::<Q>(&name, Fallback::Nobody));
-            None
-        }
+    let none_failed = decision.notices.is_empty();
+    let asks_built_in = falls_back || (none_failed && silence == Silence::BuiltIn);
+    let answer = match asks_built_in && !has_built_in {
+        true => decision.ask_built_in(&mut question),
+        false => None,
     };
-    FirstAnswer { answer, failed }
+    FirstAnswer { answer, failed: decision.notices }
 }
 
 /// Orders the jobs that wait: the first plugin that answers.
@@ -245,57 +310,6 @@ pub(crate) fn order(plugins: &impl PluginList<OrderLine>, question: OrderLine) -
         (_, why) if why.is_empty() => LineOrder::Failed("no plugin has decided".to_owned()),
         (_, why) => LineOrder::Failed(why),
     }
-}
-
-/// The answer of the plugin at `place` or, if that fails and may be replaced, of the built-in one; with
-/// the name of who answered. Adds a line for the user about each failure.
-fn ask_or_built_in<Q: Question>(
-    plugins: &impl PluginList<Q>,
-    place: usize,
-    question: &mut Q,
-    notices: &mut Vec<String>,
-) -> Option<(Q::Answer, Arc<str>)> {
-    let PluginInfo { name, on_failure, is_built_in } = plugins.info(place);
-    let failure = match plugins.ask(place, question) {
-        Ok(answer) => return Some((answer, name)),
-        Err(failure) => failure,
-    };
-    if is_built_in {
-        plugins.failed(&name, &failure, Fallback::Nobody);
-        notices.push(format!("the built-in {} plugin failed", Q::POINT.key()));
-        return None;
-    }
-    if on_failure == OnFailure::Refuse {
-        plugins.failed(&name, &failure, Fallback::Nobody);
-        notices.push(notice::<Q>(&name, Fallback::Nobody));
-        return None;
-    }
-    plugins.failed(&name, &failure, Fallback::BuiltIn);
-    match plugins.ask_built_in(question) {
-        Ok(answer) => {
-            notices.push(notice::<Q>(&name, Fallback::BuiltIn));
-            Some((answer, plugins.built_in()))
-        }
-        Err(failure) => {
-            plugins.failed(&plugins.built_in(), &failure, Fallback::Nobody);
-            notices.push(notice::<Q>(&name, Fallback::Nobody));
-            notices.push(format!("the built-in {} plugin failed", Q::POINT.key()));
-            None
-        }
-    }
-}
-
-/// What the user reads about a failure; the log has the plugin's own message.
-fn notice<Q: Question>(name: &str, then: Fallback) -> String {
-    let failed = format!("the {} plugin {name} failed", Q::POINT.key());
-    match then {
-        Fallback::Nobody => failed,
-        then => format!("{failed}; {}", then.text()),
-    }
-}
-
-fn joined(notices: Vec<String>) -> Option<String> {
-    (!notices.is_empty()).then(|| notices.join("; "))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@
 
 mod answers;
 mod bindings;
+mod block;
 mod cache;
 mod cases;
 mod chain;
@@ -99,6 +100,16 @@ impl ExtensionPoint {
         match self {
             Self::Estimate => "estimation",
             Self::Selection | Self::Compatibility | Self::Queueing => self.key(),
+        }
+    }
+
+    /// The function of the interface.
+    pub(crate) fn function(self) -> &'static str {
+        match self {
+            Self::Selection => "select",
+            Self::Compatibility => "check",
+            Self::Estimate => "estimate",
+            Self::Queueing => "order",
         }
     }
 

@@ -6,13 +6,12 @@ use super::ExtensionPoint;
 use super::answers::{Choice, Estimate, LeftOut, Ranked, Ranking, Verdict};
 use super::bindings::types::{Context, Job, Worker};
 use super::bindings::{compatibility, estimation, selection};
-use super::limits::CallState;
+use super::block::{Lists, Records};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::job::Reason;
 use sleap_rtc_protocol::text::Printable;
-use wasmtime::Store;
-use wasmtime::component::{Instance, InstancePre};
+use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
 /// The longest reason to pass on, in characters.
 const REASON_CHARS: usize = 500;
@@ -23,21 +22,18 @@ const REASONS: usize = 16;
 pub(crate) trait Question: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Which plugin is called.
     const POINT: ExtensionPoint;
+    /// The arguments of the guest's function.
+    type Arguments<'q>: ComponentNamedList + Lower;
     /// The guest's answer.
-    type Raw;
+    type Raw: Lift + 'static;
     /// The answer after validation.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 
     /// The call's context, in which the plugin's settings are filled in.
     fn context(&mut self) -> &mut Context;
 
-    /// Calls the guest. The inner error is the guest's own.
-    fn put(
-        &self,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-        pre: &InstancePre<CallState>,
-    ) -> wasmtime::Result<Result<Self::Raw, String>>;
+    /// What to call the guest's function with.
+    fn arguments(&self, lists: Lists) -> Self::Arguments<'_>;
 
     /// Validates the answer. The error names the rule that it breaks.
     fn check(&self, answer: Self::Raw) -> Result<Self::Answer, String>;
@@ -74,6 +70,7 @@ impl Select {
 
 impl Question for Select {
     const POINT: ExtensionPoint = ExtensionPoint::Selection;
+    type Arguments<'q> = (&'q Context, &'q Job, Records<'q, Worker>);
     type Raw = selection::Ranking;
     type Answer = Ranking;
 
@@ -81,14 +78,8 @@ impl Question for Select {
         &mut self.context
     }
 
-    fn put(
-        &self,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-        pre: &InstancePre<CallState>,
-    ) -> wasmtime::Result<Result<Self::Raw, String>> {
-        let guest = selection::GuestIndices::new(pre)?.load(&mut *store, instance)?;
-        guest.call_select(store, &self.context, &self.job, &self.workers)
+    fn arguments(&self, lists: Lists) -> Self::Arguments<'_> {
+        (&self.context, &self.job, Records::new(&self.workers, lists))
     }
 
     fn check(&self, answer: Self::Raw) -> Result<Ranking, String> {
@@ -122,6 +113,7 @@ pub(crate) struct Check {
 
 impl Question for Check {
     const POINT: ExtensionPoint = ExtensionPoint::Compatibility;
+    type Arguments<'q> = (&'q Context, &'q Job, &'q Worker);
     type Raw = compatibility::Verdict;
     type Answer = Verdict;
 
@@ -129,14 +121,8 @@ impl Question for Check {
         &mut self.context
     }
 
-    fn put(
-        &self,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-        pre: &InstancePre<CallState>,
-    ) -> wasmtime::Result<Result<Self::Raw, String>> {
-        let guest = compatibility::GuestIndices::new(pre)?.load(&mut *store, instance)?;
-        guest.call_check(store, &self.context, &self.job, &self.worker)
+    fn arguments(&self, _: Lists) -> Self::Arguments<'_> {
+        (&self.context, &self.job, &self.worker)
     }
 
     fn check(&self, answer: Self::Raw) -> Result<Verdict, String> {
@@ -166,6 +152,7 @@ pub(crate) struct EstimateDuration {
 
 impl Question for EstimateDuration {
     const POINT: ExtensionPoint = ExtensionPoint::Estimate;
+    type Arguments<'q> = (&'q Context, &'q Job, &'q Worker);
     type Raw = Option<estimation::Duration>;
     type Answer = Option<Estimate>;
 
@@ -173,14 +160,8 @@ impl Question for EstimateDuration {
         &mut self.context
     }
 
-    fn put(
-        &self,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-        pre: &InstancePre<CallState>,
-    ) -> wasmtime::Result<Result<Self::Raw, String>> {
-        let guest = estimation::GuestIndices::new(pre)?.load(&mut *store, instance)?;
-        guest.call_estimate(store, &self.context, &self.job, &self.worker)
+    fn arguments(&self, _: Lists) -> Self::Arguments<'_> {
+        (&self.context, &self.job, &self.worker)
     }
 
     fn check(&self, answer: Self::Raw) -> Result<Option<Estimate>, String> {

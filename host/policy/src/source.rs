@@ -1,5 +1,6 @@
 //! Reads plugins, from files and from this program itself.
 
+use super::block::Lists;
 use super::cache::Cache;
 use super::component::Plugin;
 use super::limits::CallLimits;
@@ -46,7 +47,7 @@ pub(crate) fn load_embedded(
     cache: Option<&Cache>,
 ) -> Result<Plugin, String> {
     let (name, bytes) = (embedded_name(point), embedded_bytes(point));
-    Plugin::load(name, bytes, point, CallLimits::EMBEDDED, cache)
+    Plugin::load(name, bytes, point, CallLimits::EMBEDDED, Lists::InOneBlock, cache)
 }
 
 /// The plugin folder with its lock and its cache. Cheap to clone.
@@ -102,7 +103,7 @@ pub(crate) fn compile(
     cache: Option<&Cache>,
 ) -> Result<Plugin, PolicyError> {
     let (key, name) = (point.key(), name(path));
-    let loaded = Plugin::load(&name, bytes, point, limits, cache)
+    let loaded = Plugin::load(&name, bytes, point, limits, Lists::PieceByPiece, cache)
         .map_err(|why| PolicyError::Unusable { key, path: path.to_owned(), why })?;
     tracing::info!(point = key, plugin = name, path = %path.display(), "policy plugin loaded");
     Ok(loaded)

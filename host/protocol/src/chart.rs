@@ -44,13 +44,6 @@ impl Scale {
         };
         scaled.is_finite().then_some(scaled)
     }
-
-    fn undo(self, scaled: f64) -> f64 {
-        match self {
-            Self::Linear => scaled,
-            Self::Log => 10f64.powf(scaled),
-        }
-    }
 }
 
 impl Frame {
@@ -107,29 +100,77 @@ impl Frame {
         (self.epochs.0 + share * (self.epochs.1 - self.epochs.0)).round().max(0.0) as u64
     }
 
-    /// Values beside the curve.
+    /// Round values beside the curve.
     pub fn value_ticks(&self) -> Vec<Tick> {
-        let (least, most) = self.values;
-        let steps = 4;
-        (0..=steps)
-            .map(|step| {
-                let scaled = least + (most - least) * f64::from(step) / f64::from(steps);
-                Tick { at: self.y(scaled), label: short(self.scale.undo(scaled)) }
-            })
-            .collect()
+        let values = match self.scale {
+            Scale::Linear => multiples(self.values, MOST_TICKS),
+            Scale::Log => round_powers(self.values),
+        };
+        let tick = |(value, label)| {
+            let at = self.y(self.scale.apply(value)?);
+            at.is_finite().then_some(Tick { at, label })
+        };
+        values.into_iter().filter_map(tick).collect()
     }
 
-    /// Epochs below the curve, counted from 1.
+    /// Round epochs below the curve, counted from 1.
     pub fn epoch_ticks(&self) -> Vec<Tick> {
-        let (first, last) = self.epochs;
-        let step = ((last - first) / 6.0).ceil().max(1.0);
-        let count = ((last - first) / step).floor() as u32;
-        (0..=count)
-            .map(|number| {
-                let epoch = first + step * f64::from(number);
-                Tick { at: self.x(epoch), label: format!("{}", epoch + 1.0) }
-            })
+        let (first, last) = (self.epochs.0 + 1.0, self.epochs.1 + 1.0);
+        let whole = multiples((first, last), MOST_TICKS).into_iter();
+        let whole = whole.filter(|(number, _)| number.fract() == 0.0);
+        whole
+            .map(|(number, _)| Tick { at: self.x(number - 1.0), label: label(number, 0) })
             .collect()
+    }
+}
+
+/// The most ticks of an axis.
+const MOST_TICKS: u32 = 6;
+/// The steps between round values, within a power of ten.
+const ROUND_STEPS: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
+
+/// The multiples of a round step within a range, at most `most` of them, as numbers and as texts.
+fn multiples((least, greatest): (f64, f64), most: u32) -> Vec<(f64, String)> {
+    let wanted = (greatest - least) / f64::from(most);
+    let power = 10f64.powf(wanted.log10().floor());
+    let steps = ROUND_STEPS.into_iter().map(|step| step * power);
+    let Some(step) = steps.into_iter().find(|step| *step >= wanted) else { return Vec::new() };
+    let (first, last) = ((least / step).ceil(), (greatest / step).floor());
+    let decimals = (-step.log10() - 1e-9).ceil().clamp(0.0, 12.0) as usize;
+    let count = (last - first).clamp(0.0, f64::from(most)) as u32;
+    // Adding zero makes a zero positive.
+    let values = (0..=count).map(|number| (first + f64::from(number)) * step + 0.0);
+    let values = values.filter(|value| *value <= greatest);
+    values.map(|value| (value, label(value, decimals))).collect()
+}
+
+/// Round values of a range that is given by its logarithms: powers of ten, and 2 and 5 times those if there
+/// is room.
+fn round_powers((least, greatest): (f64, f64)) -> Vec<(f64, String)> {
+    let (first, last) = (least.floor().max(-400.0) as i32, greatest.ceil().min(400.0) as i32);
+    let within = |factors: &[f64], stride: usize| -> Vec<(f64, String)> {
+        let powers = (first..=last).step_by(stride);
+        let values = powers.flat_map(|power| {
+            factors.iter().map(move |factor| (factor * 10f64.powi(power), (-power).max(0) as usize))
+        });
+        let is_within = |(value, _): &(f64, usize)| (least..=greatest).contains(&value.log10());
+        values.filter(is_within).map(|(value, decimals)| (value, label(value, decimals))).collect()
+    };
+    let fine = within(&[1.0, 2.0, 5.0], 1);
+    match fine.len() {
+        // Less than a factor of ten is shown: its values are as good as evenly spread.
+        0..3 => multiples((10f64.powf(least), 10f64.powf(greatest)), MOST_TICKS / 2),
+        3..=8 => fine,
+        _ => within(&[1.0], (last - first).max(0) as usize / MOST_TICKS as usize + 1),
+    }
+}
+
+fn label(value: f64, decimals: usize) -> String {
+    match value.abs() {
+        size if size != 0.0 && !(1e-5..1e6).contains(&size) => {
+            format!("{value:.1e}").replace(".0e", "e")
+        }
+        _ => format!("{value:.decimals$}"),
     }
 }
 
@@ -158,6 +199,41 @@ mod tests {
         assert_eq!((frame.epoch_at(290.0), frame.epoch_at(1e9)), (1, 2));
         let labels: Vec<_> = frame.epoch_ticks().into_iter().map(|tick| tick.label).collect();
         assert_eq!(labels, ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn ticks_are_round() {
+        let labels =
+            |ticks: Vec<Tick>| ticks.into_iter().map(|tick| tick.label).collect::<Vec<_>>();
+        let values = |values: [f64; 2], scale| {
+            let points = (0..).zip(values);
+            labels(Frame::around(points, scale).unwrap().value_ticks())
+        };
+        assert_eq!(values([0.001, 0.044], Scale::Linear), ["0.00", "0.01", "0.02", "0.03", "0.04"]);
+        assert_eq!(values([-3.0, 140.0], Scale::Linear), ["0", "50", "100"]);
+        assert_eq!(values([2e-9, 8.9e-9], Scale::Linear), ["2e-9", "4e-9", "6e-9", "8e-9"]);
+        assert_eq!(values([0.001, 0.04], Scale::Log), ["0.001", "0.002", "0.005", "0.01", "0.02"]);
+        assert_eq!(values([0.03, 0.04], Scale::Log), ["0.030", "0.035", "0.040"]);
+        let powers = ["1e-6", "0.0001", "0.01", "1", "100"];
+        assert_eq!(values([5e-8, 50.0], Scale::Log), powers);
+        let epochs = |last| {
+            let points = [(0, 0.1), (last, 0.2)].into_iter();
+            labels(Frame::around(points, Scale::Linear).unwrap().epoch_ticks())
+        };
+        assert_eq!(epochs(59), ["10", "20", "30", "40", "50", "60"]);
+        assert_eq!(epochs(1), ["1", "2"]);
+    }
+
+    #[test]
+    fn senseless_values_have_few_ticks() {
+        for value in [f64::MAX, f64::MIN, f64::MIN_POSITIVE, -0.0, 1e300] {
+            for scale in [Scale::Linear, Scale::Log] {
+                let points = [(0, 1.0), (u64::MAX, value)].into_iter();
+                let Some(frame) = Frame::around(points, scale) else { continue };
+                assert!(frame.value_ticks().len() <= 9, "{value}");
+                assert!(frame.epoch_ticks().len() <= 9, "{value}");
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! What a job's events say so far: its runs, their losses, and the trainer's log.
+//! What a job's events say so far: its runs, their losses, the time that is left, and the trainer's log.
 
-use crate::job::{JobEvent, JobOutcome};
+use crate::job::{JobEvent, JobOutcome, NumberedEvent};
 use crate::log_text::LogText;
 use crate::progress::JobProgress;
 use crate::text::Printable;
+use crate::timing::JobTimer;
+use crate::workload::Workload;
 use serde_json::Value;
 use std::collections::VecDeque;
 
@@ -51,8 +53,9 @@ pub struct RunCourse {
 /// A job, as far as its events tell.
 #[derive(Debug, Default)]
 pub struct Course {
-    /// How far it is, in the words of the room's list.
-    pub progress: JobProgress,
+    timer: JobTimer,
+    /// The names of all its runs, in order.
+    pub planned: Vec<Printable>,
     /// Its runs so far.
     pub runs: Vec<RunCourse>,
     /// How it ended, if it has.
@@ -100,24 +103,44 @@ impl RunCourse {
 }
 
 impl Course {
-    /// Takes the next event, of this time in milliseconds since 1970.
-    pub fn take(&mut self, event: JobEvent, at_ms: u64) {
-        self.progress.see(&event);
-        match event {
+    /// A job without events, of which these runs are `expected`, as far as they are known.
+    pub fn expecting(expected: Vec<Workload>) -> Self {
+        Self { timer: JobTimer::new(expected), ..Self::default() }
+    }
+
+    /// Takes the next event.
+    pub fn take(&mut self, numbered: &NumberedEvent) {
+        self.timer.see(numbered);
+        let at_ms = numbered.at_ms;
+        match &numbered.event {
+            JobEvent::Staged { runs } => {
+                let names = runs.iter().take(MAX_RUNS);
+                self.planned = names.map(|name| Printable::line(name, MAX_NAME_CHARS)).collect();
+            }
             JobEvent::RunStarted { name } if self.runs.len() < MAX_RUNS => {
-                let name = Printable::line(&name, MAX_NAME_CHARS);
+                let name = Printable::line(name, MAX_NAME_CHARS);
                 self.runs.push(RunCourse::new(name, at_ms));
             }
             JobEvent::RunEnded { outcome, .. } => {
                 if let Some(run) = self.runs.last_mut() {
-                    (run.outcome, run.ended_ms) = (Some(outcome), Some(at_ms));
+                    (run.outcome, run.ended_ms) = (Some(outcome.clone()), Some(at_ms));
                 }
             }
-            JobEvent::Progress { message } => self.note(&message, at_ms),
-            JobEvent::Log { text } => self.add_log(&text),
-            JobEvent::Finished { outcome } => self.outcome = Some(outcome),
-            JobEvent::Staged { .. } | JobEvent::RunStarted { .. } | JobEvent::Unknown => {}
+            JobEvent::Progress { message } => self.note(message, at_ms),
+            JobEvent::Log { text } => self.add_log(text),
+            JobEvent::Finished { outcome } => self.outcome = Some(outcome.clone()),
+            JobEvent::RunStarted { .. } | JobEvent::Unknown => {}
         }
+    }
+
+    /// How far it is, with the time that its current run still takes.
+    pub fn progress(&self) -> &JobProgress {
+        self.timer.progress()
+    }
+
+    /// How long it took from its first run to its end, in seconds, once it has ended.
+    pub fn took_s(&self) -> Option<f64> {
+        self.timer.whole().map(|(took_s, _)| took_s)
     }
 
     /// The last lines of the log.
@@ -161,6 +184,7 @@ impl Course {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::JobType;
     use serde_json::json;
 
     fn epoch_end(number: u64, loss: f64) -> JobEvent {
@@ -168,41 +192,51 @@ mod tests {
         JobEvent::Progress { message: json!({"event": "epoch_end", "epoch": number, "logs": logs}) }
     }
 
+    fn take(course: &mut Course, event: JobEvent, at_ms: u64) {
+        course.take(&NumberedEvent { seq: 1, at_ms, event });
+    }
+
     #[test]
     fn losses_belong_to_the_run_that_is_on() {
-        let mut course = Course::default();
-        course.take(epoch_end(0, 9.0), 0);
-        for name in ["centroid", "centered"] {
-            course.take(JobEvent::RunStarted { name: name.into() }, 1_000);
+        let run = Workload { epochs: Some(5), ..Workload::unknown(JobType::Training) };
+        let mut course = Course::expecting(vec![run.clone(), run]);
+        take(&mut course, epoch_end(0, 9.0), 0);
+        let runs = ["centroid", "centered"].map(String::from);
+        take(&mut course, JobEvent::Staged { runs: runs.to_vec() }, 0);
+        for name in &runs {
+            take(&mut course, JobEvent::RunStarted { name: name.clone() }, 1_000);
             for number in 0..3 {
-                course.take(epoch_end(number, 1.0 / (1.0 + number as f64)), 1_500 + 500 * number);
+                let loss = 1.0 / (1.0 + number as f64);
+                take(&mut course, epoch_end(number, loss), 1_500 + 500 * number);
             }
+            assert_eq!(course.progress().current_run().unwrap(), "epoch 3 of 5, about 1 s left");
             // What was reported before is not reported again.
-            course.take(epoch_end(1, 5.0), 9_000);
-            let (outcome, name) = (JobOutcome::Succeeded, name.into());
-            course.take(JobEvent::RunEnded { name, outcome }, 9_000);
+            take(&mut course, epoch_end(1, 5.0), 9_000);
+            let (outcome, name) = (JobOutcome::Succeeded, name.clone());
+            take(&mut course, JobEvent::RunEnded { name, outcome }, 9_000);
         }
         let [one, other] = &course.runs[..] else { panic!("{:?}", course.runs) };
         assert_eq!((one.epochs.len(), other.epochs.len()), (3, 3));
         assert_eq!(other.epoch_s(), Some(0.5));
         assert_eq!(one.best().map(|epoch| epoch.number), Some(2));
+        assert_eq!(course.planned.len(), 2);
     }
 
     #[test]
     fn a_log_is_bounded_and_harmless() {
         let mut course = Course::default();
         let log = |text: &str| JobEvent::Log { text: text.to_owned() };
-        course.take(log("\r 10 %\r 100 %\n<script>\x1b[2J\u{202e}\n"), 0);
-        course.take(JobEvent::RunStarted { name: "centroid".into() }, 0);
-        course.take(log("12:00 | Setting up model ckpt dir: `models/centroid-1`...\n"), 0);
+        take(&mut course, log("\r 10 %\r 100 %\n<script>\x1b[2J\u{202e}\n"), 0);
+        take(&mut course, JobEvent::RunStarted { name: "centroid".into() }, 0);
+        take(&mut course, log("12:00 | Setting up model ckpt dir: `models/centroid-1`...\n"), 0);
         assert_eq!(course.runs[0].folder, Some(Printable::line("centroid-1", 20)));
-        course.take(log(&"x".repeat(1 << 20)), 0);
-        course.take(log("\n"), 0);
+        take(&mut course, log(&"x".repeat(1 << 20)), 0);
+        take(&mut course, log("\n"), 0);
         let lines: Vec<_> = course.lines().map(|line| line.as_str().to_owned()).collect();
         assert_eq!(lines[..2], [" 100 %", "<script>"]);
         assert_eq!(lines[3].chars().count(), MAX_LINE_CHARS);
         for _ in 0..3 {
-            course.take(log(&"line\n".repeat(MAX_LINES)), 0);
+            take(&mut course, log(&"line\n".repeat(MAX_LINES)), 0);
         }
         assert_eq!(course.lines().len(), MAX_LINES);
     }

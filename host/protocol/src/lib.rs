@@ -39,6 +39,7 @@
 //! | [`worker`] | the slots of a worker and who holds them |
 //! | [`asking`] | in which order workers are asked, and whose yes counts |
 //! | [`connection`] | the states of a peer connection, and the purpose of an offer |
+//! | [`offer_reply`] | what the messages of a room say about an offer |
 //! | [`liveness`] | whether a connection is healthy, suspect or dead |
 //! | [`text`] | text from elsewhere, made safe to show |
 //! | [`log_text`] | the trainer's log, made safe to show |
@@ -58,6 +59,7 @@ pub mod liveness;
 pub mod log_text;
 pub mod meter;
 pub mod occupancy;
+pub mod offer_reply;
 pub mod pairing;
 pub mod path;
 pub mod progress;

@@ -3,15 +3,30 @@
 use crate::capabilities::WorkerFacts;
 use crate::job::JobType;
 use crate::queue_report::QueueRow;
-use crate::queue_report::words::table;
+use crate::queue_report::words::{row, table};
 
 /// What runs and what waits at a worker, and for how long, one job a line.
 pub fn jobs_of(worker: &WorkerFacts, now_ms: u64) -> Vec<String> {
-    let waiting = worker.queue().unwrap_or_default();
-    let jobs: Vec<QueueRow> = running(worker).chain(waiting).collect();
-    let since = jobs.iter().map(|job| now_ms.saturating_sub(job.since_ms) / 60_000);
-    let rows = table(&jobs, 0).into_iter().zip(since);
-    rows.map(|(row, minutes)| format!("{row}, for {minutes} min")).collect()
+    let jobs = all(worker);
+    let rows = table(&jobs, 0).into_iter().zip(&jobs);
+    rows.map(|(row, job)| format!("{row}, {}", since(job, now_ms))).collect()
+}
+
+/// The same where there are no columns.
+pub fn jobs_in_words(worker: &WorkerFacts, now_ms: u64) -> Vec<String> {
+    let text = |job: &QueueRow| {
+        let parts = row(job).into_iter().filter(|part| !part.is_empty());
+        parts.chain([since(job, now_ms)]).collect::<Vec<_>>().join(" · ")
+    };
+    all(worker).iter().map(text).collect()
+}
+
+fn all(worker: &WorkerFacts) -> Vec<QueueRow> {
+    running(worker).chain(worker.queue().unwrap_or_default()).collect()
+}
+
+fn since(job: &QueueRow, now_ms: u64) -> String {
+    format!("for {} min", now_ms.saturating_sub(job.since_ms) / 60_000)
 }
 
 /// The running jobs that a worker reports.

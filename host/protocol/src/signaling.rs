@@ -108,6 +108,11 @@ impl Description {
     pub fn speaks_native(&self) -> bool {
         self.protocols.iter().any(|name| name == crate::DIALECT)
     }
+
+    /// Whether this can be the answer to offer number `attempt`. Python workers do not name the offer.
+    pub fn answers_offer(&self, attempt: u64) -> bool {
+        self.attempt.is_none_or(|named| named == attempt)
+    }
 }
 
 /// An error. Three forms are in use, and each reader finds its field.
@@ -143,6 +148,11 @@ pub const WORKER_BUSY: &str = "worker_busy";
 pub const NOT_YOUR_JOB: &str = "NOT_YOUR_JOB";
 
 impl ErrorFrame {
+    /// Whether this can be about offer number `attempt`. The server's own errors name no offer.
+    pub fn concerns_offer(&self, attempt: u64) -> bool {
+        self.attempt.is_none_or(|named| named == attempt)
+    }
+
     /// The most readable text of the frame.
     pub fn text(&self) -> &str {
         [&self.message, &self.reason, &self.code]

@@ -20,6 +20,9 @@ impl Printable {
     /// `text` on one line, with at most `max_chars` characters. White space of every kind becomes a
     /// single space. A text that is cut ends in `…`.
     pub fn line(text: &str, max_chars: usize) -> Self {
+        if is_plain_line(text.as_bytes()) && text.len() <= max_chars {
+            return Self(text.to_owned());
+        }
         let mut line = String::new();
         for word in text.split_whitespace() {
             let clean = word.chars().filter(|c| is_printable(*c));
@@ -76,6 +79,16 @@ fn shorten(mut text: String, max_chars: usize) -> String {
         text.push('…');
     }
     text
+}
+
+/// Whether a text is one line as it should be: words of printable ASCII with one space between them. Most texts
+/// are, and to find that out is much faster than to look at each character.
+fn is_plain_line(text: &[u8]) -> bool {
+    let is_apart = |pair: &[u8]| pair != b"  ";
+    let is_trimmed = !text.starts_with(b" ") && !text.ends_with(b" ");
+    is_trimmed
+        && text.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && text.windows(2).all(is_apart)
 }
 
 /// Whether `c` can be seen where it stands: it is not a control character, not one that changes the

@@ -4,7 +4,7 @@
 //! what earlier runs took, a worker learns how long the next ones take. Plugins receive these types as JSON:
 //! keys are only ever added.
 
-use crate::text::Printable;
+use crate::text::{Printable, duration};
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1 << 20;
@@ -224,6 +224,30 @@ pub struct Outlook {
     pub warnings: Vec<String>,
 }
 
+/// The most warnings of a worker to show, and the most characters of each.
+const MAX_WARNINGS: usize = 4;
+const MAX_WARNING_CHARS: usize = 500;
+
+impl Outlook {
+    /// It in words, one line each: what may go wrong, and how long the job takes. A worker's words and
+    /// figures are not trusted.
+    pub fn lines(&self) -> Vec<String> {
+        let warnings = self.warnings.iter().take(MAX_WARNINGS);
+        let warnings = warnings
+            .map(|warning| format!("Warning: {}", Printable::line(warning, MAX_WARNING_CHARS)));
+        warnings.chain(self.estimate.and_then(Estimate::line)).collect()
+    }
+}
+
+impl Estimate {
+    fn line(self) -> Option<String> {
+        let Self { minutes, low, high, .. } = self;
+        let is_sane = 0.0 <= low && low <= minutes && minutes <= high && high < 1e6;
+        let [likely, low, high] = [minutes, low, high].map(|minutes| duration(minutes * 60.0));
+        is_sane.then(|| format!("Expected to take about {likely} ({low} to {high})"))
+    }
+}
+
 /// The GPU memory that a job probably needs, which is that of its largest training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NeededMemory {
@@ -337,6 +361,23 @@ mod tests {
         assert_eq!((found.jobs, found.median_s), (3, 600.0));
         assert!((found.within - 2.0 / 3.0).abs() < 1e-9 && (found.median_error - 0.2).abs() < 1e-9);
         assert_eq!(Calibration::of(&jobs[3..]), None);
+    }
+
+    #[test]
+    fn an_outlook_of_a_stranger_is_told_in_harmless_words() {
+        let estimate = |minutes| Estimate { minutes, low: 1.0, high: 90.0, confidence: 0.8 };
+        let outlook = |minutes| Outlook {
+            estimate: Some(estimate(minutes)),
+            warnings: vec!["no\x1b[2J room\u{202e}".into(); 9],
+            ..Outlook::default()
+        };
+        let lines = outlook(30.0).lines();
+        assert_eq!(lines.len(), MAX_WARNINGS + 1);
+        assert!(lines[0].starts_with("Warning: no") && !lines[0].contains(['\u{1b}', '\u{202e}']));
+        assert_eq!(lines[MAX_WARNINGS], "Expected to take about 30 min (60 s to 90 min)");
+        for senseless in [f64::NAN, -1.0, 91.0] {
+            assert_eq!(outlook(senseless).lines().len(), MAX_WARNINGS);
+        }
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Signer {
         Self(key)
     }
 
+    /// Another key, for another purpose.
+    pub(crate) fn derived_key(&self, purpose: &str) -> Key {
+        self.mac(&format!("sleap-rtc key for {purpose}")).finalize().into_bytes().into()
+    }
+
     /// A token for `peer`, valid from `now_s`, in seconds since 1970.
     ///
     /// # Errors

@@ -31,8 +31,10 @@ pub struct Registrant<L> {
     pub role: Role,
     /// Its metadata.
     pub metadata: Metadata,
-    /// When it registered, in seconds since 1970.
-    pub connected_at_s: u64,
+    /// When it registered, in milliseconds since 1970; always later than before.
+    pub since_ms: u64,
+    /// How often it has changed since then.
+    pub revision: u64,
     /// The link to it.
     pub link: L,
 }
@@ -211,10 +213,10 @@ impl<L: Clone + Listener> Rooms<L> {
     }
 
     /// Removes all peers of a room.
-    pub fn clear(&mut self, room: &RoomId) -> Vec<Registrant<L>> {
+    pub fn clear(&mut self, room: &RoomId) -> Vec<(PeerId, Registrant<L>)> {
         let Some(Room { members, .. }) = self.rooms.remove(room) else { return Vec::new() };
         members.keys().for_each(|peer| drop(self.places.remove(peer)));
-        members.into_values().map(|present| present.member).collect()
+        members.into_iter().map(|(peer, present)| (peer, present.member)).collect()
     }
 
     /// The presence of a peer on this connection.
@@ -265,6 +267,7 @@ impl<L: Clone + Listener> Rooms<L> {
         let member = self.member(peer, connection).ok_or(RoomError::NotInRoom)?;
         let mut changed = member.clone();
         changed.metadata.merge(patch);
+        changed.revision += 1;
         let listed = list(peer, &changed)?;
         let metadata = changed.metadata.clone();
         let room = self.rooms.get_mut(&changed.room).ok_or(RoomError::NotInRoom)?;
@@ -371,7 +374,7 @@ fn list<L>(peer: &PeerId, member: &Registrant<L>) -> Result<Listed, RoomError> {
         return Err(RoomError::MetadataTooLong);
     }
     let (peer, role) = (json!(peer.as_str()), json!(member.role.as_str()));
-    let since = member.connected_at_s;
+    let since = member.since_ms / 1000;
     let listed = format!(
         r#"{{"peer_id":{peer},"role":{role},"metadata":{metadata},"connected_at":{since}}}"#
     );

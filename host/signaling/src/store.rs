@@ -68,6 +68,58 @@ pub enum StoreError {
     /// The database's thread is gone.
     #[error("the server's state is closed")]
     Closed,
+    /// The broker of the cluster does not answer.
+    #[error("the cluster's broker does not answer")]
+    NoAnswer,
+    /// The broker of the cluster refuses.
+    #[error("the cluster's key-value store cannot be used; nats-server needs JetStream (`-js`)")]
+    Broker(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The cluster's signing key is damaged.
+    #[error(
+        "the cluster's signing key is damaged; delete the bucket sleap-rtc-keys for a new one, with which all peers \
+         get new identities"
+    )]
+    NoKey,
+}
+
+impl StoreError {
+    pub(crate) fn broker(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Broker(Box::new(error))
+    }
+}
+
+/// The SHA-256 of a room's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    pub(crate) fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether an offered token is the one that is kept. Takes the same time for every guess, also where none is kept.
+    pub(crate) fn opens(&self, kept: Option<Self>) -> bool {
+        let known = kept.is_some();
+        let kept = kept.unwrap_or(Self([0; 32]));
+        bool::from(kept.0.ct_eq(&self.0)) & known
+    }
+}
+
+/// A room, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredRoom {
+    pub(crate) room_id: RoomId,
+    pub(crate) token_sha256: TokenHash,
+    pub(crate) creator: PeerId,
+    pub(crate) expires_at_s: u64,
 }
 
 type Call = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -164,7 +216,7 @@ impl Store {
         now_s: u64,
     ) -> Result<RoomCredentials, StoreError> {
         let token = random::hex::<16>();
-        let hash = sha256(&token);
+        let hash = TokenHash::of(&token);
         let room_id = self
             .call(move |connection| {
                 loop {
@@ -173,7 +225,7 @@ impl Store {
                         "INSERT OR IGNORE INTO room VALUES (?1, ?2, ?3, ?4)",
                         params![
                             room_id,
-                            hash,
+                            hash.bytes(),
                             creator.as_str(),
                             sql_time(now_s.saturating_add(BEFORE_WORKER_S))
                         ],
@@ -197,7 +249,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn opens(&self, room: RoomCredentials, now_s: u64) -> Result<bool, StoreError> {
-        let offered = sha256(room.token.as_str());
+        let offered = TokenHash::of(room.token.as_str());
         let kept: Option<Vec<u8>> = self
             .call(move |connection| {
                 connection
@@ -208,9 +260,22 @@ impl Store {
                     .optional()
             })
             .await?;
-        let known = kept.is_some();
-        let kept = kept.unwrap_or_else(|| vec![0; offered.len()]);
-        Ok(bool::from(kept.as_slice().ct_eq(&offered)) & known)
+        Ok(offered.opens(kept.and_then(|bytes| TokenHash::from_bytes(&bytes))))
+    }
+
+    /// All rooms. One that no version of this program has written is left out.
+    pub(crate) async fn rooms(&self) -> Result<Vec<StoredRoom>, StoreError> {
+        self.call(|connection| {
+            let mut all = connection.prepare("SELECT * FROM room")?;
+            let rows = all.query_map([], |row| {
+                let (id, hash): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                let (creator, expires): (String, i64) = (row.get(2)?, row.get(3)?);
+                Ok(stored(id, &hash, creator, expires))
+            })?;
+            let rooms: Result<Vec<Option<StoredRoom>>, _> = rows.collect();
+            Ok(rooms?.into_iter().flatten().collect())
+        })
+        .await
     }
 
     /// Extends the expiry of rooms that have, or just had, a worker to 30 days from now.
@@ -258,6 +323,15 @@ impl Store {
     }
 }
 
+fn stored(id: String, hash: &[u8], creator: String, expires: i64) -> Option<StoredRoom> {
+    Some(StoredRoom {
+        room_id: RoomId::new(id).ok()?,
+        token_sha256: TokenHash::from_bytes(hash)?,
+        creator: PeerId::new(creator).ok()?,
+        expires_at_s: u64::try_from(expires).ok()?,
+    })
+}
+
 fn create_private(path: &Path) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -275,10 +349,6 @@ fn signing_key(connection: &Connection) -> rusqlite::Result<Key> {
 /// SQLite has only signed integers; later times are clamped.
 fn sql_time(time_s: u64) -> i64 {
     i64::try_from(time_s).unwrap_or(i64::MAX)
-}
-
-fn sha256(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 #[cfg(test)]
@@ -330,6 +400,10 @@ mod tests {
         let store = Store::open(&path).unwrap();
         assert_eq!(store.signing_key(), key);
         assert!(store.opens(room.clone(), 0).await.unwrap());
+        let [stored] = &store.rooms().await.unwrap()[..] else { panic!("not one room") };
+        assert_eq!((&stored.room_id, &stored.creator), (&room.room_id, &peer("a")));
+        assert_eq!(stored.token_sha256, TokenHash::of(room.token.as_str()));
+        assert_eq!(stored.expires_at_s, BEFORE_WORKER_S);
         for file in std::fs::read_dir(path.parent().unwrap()).unwrap() {
             let file = file.unwrap();
             #[cfg(unix)]

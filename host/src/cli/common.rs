@@ -5,16 +5,17 @@ use crate::config::Overrides;
 use clap::Args;
 use sleap_rtc_base::ice::IceServer;
 use sleap_rtc_base::transport::Transport;
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::Servers;
 use std::path::PathBuf;
 
 /// Options that override the configuration.
 #[derive(Args)]
 #[command(next_help_heading = "Network and files")]
 pub struct CommonArgs {
-    /// Address of the signaling server, such as ws://gpu1.example.org:8080
+    /// Address of the signaling server, such as ws://gpu1.example.org:8080; repeatable where several
+    /// servers share their rooms
     #[arg(long, value_name = "URL")]
-    signaling: Option<String>,
+    signaling: Vec<String>,
     /// STUN or TURN server (turn:USER:PASSWORD@HOST:PORT), repeatable; `none` for no server
     #[arg(long, value_name = "URL|none")]
     ice_server: Vec<String>,
@@ -28,7 +29,10 @@ pub struct CommonArgs {
 
 impl CommonArgs {
     pub(crate) fn check(self) -> Result<Overrides, Failure> {
-        let signaling = self.signaling.as_deref().map(Endpoints::from_one).transpose();
+        let signaling = match self.signaling.as_slice() {
+            [] => Ok(None),
+            given => Servers::from_texts(given).map(Some),
+        };
         let root = self.shared_storage_root;
         if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
             let root = root.display();

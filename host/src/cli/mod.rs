@@ -233,6 +233,12 @@ fn start(invocation: Invocation) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    // Beyond the limit of a file's size, writing fails with words instead of ending the process.
+    #[cfg(unix)]
+    let _kept = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
+    });
     let result = runtime.block_on(run(invocation.command));
     runtime.shutdown_timeout(PROMPT_GRACE);
     result

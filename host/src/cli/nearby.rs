@@ -15,13 +15,16 @@ use tokio::time::timeout;
 /// How long a server on this machine may take to answer.
 const HERE_WITHIN: Duration = Duration::from_millis(500);
 
-/// The configuration with the server to use. It is unchanged where a server is named, runs on this machine, or is
-/// nowhere to be found.
+/// The configuration with the server to use, at the ports where it is: the named one, the one on this machine, or one
+/// of this network.
 ///
 /// # Errors
 /// There are servers, and the user has agreed to none of them.
 pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
-    if config.names_server || answers(&config.signaling).await {
+    if config.names_server {
+        return Ok(Config { signaling: config.signaling.settled().await, ..config });
+    }
+    if answers(config.signaling.first()).await {
         return Ok(config);
     }
     let found = nearby::servers().await;
@@ -42,7 +45,8 @@ pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
         }
     };
     print::error(&format!("Signaling server, found on this network: {}\n", described(chosen)));
-    Ok(Config { signaling: chosen.server.clone(), names_server: true, ..config })
+    let signaling = chosen.server.clone().settled().await;
+    Ok(Config { signaling: signaling.into(), names_server: true, ..config })
 }
 
 /// Whether something answers at that address, which is on this machine.

@@ -7,9 +7,8 @@ use crate::config::Config;
 use crate::nearby::Announcement;
 use crate::worker::{self, WorkerOptions};
 use sleap_rtc_signaling::client::{Address, Endpoints};
-use std::collections::HashSet;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// The two ports of the default, the first for WebSocket and the second for HTTP.
@@ -18,19 +17,24 @@ const DEFAULT_PORTS: [u16; 2] = [8080, 8001];
 /// Runs both until `shutdown`: the worker ends first, since it still needs the server to say goodbye.
 /// If one of them fails, the other ends too.
 pub(crate) async fn run(
-    options: WorkerOptions,
+    mut options: WorkerOptions,
     mut config: Config,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let serving = Serving::open(SignalingOptions::configured(), config.server.clone())?;
     let addresses = serving.addresses()?;
-    if serving.has_tls() {
-        check_name(&config.signaling)?;
+    let reached = if serving.has_tls() {
+        check_name(config.signaling.first())?;
+        let own = config.signaling.first().clone().settled_at(&ports(&addresses));
+        config.signaling = config.signaling.with_first(own.clone());
+        vec![own]
     } else {
-        config.signaling = own(&addresses).map_err(Failure::usage)?;
-    }
+        config.signaling = own(&addresses).map_err(Failure::usage)?.into();
+        by_others(&addresses).map_err(Failure::usage)?
+    };
+    options.page_at = reached.first().map(|server| server.http.clone());
     let announcement = announce(&config, &addresses, serving.has_tls());
-    say_how_to_reach(&config.signaling, &addresses, serving.has_tls(), announcement.is_some())?;
+    say_how_to_reach(&reached, announcement.is_some())?;
     let (worker_ends, server_ends) = (shutdown.child_token(), CancellationToken::new());
     let server = async {
         let served = serving.run(server_ends.clone()).await;
@@ -68,17 +72,32 @@ fn own(addresses: &[SocketAddr]) -> Result<Endpoints, String> {
     let first = addresses.first().ok_or("--serve: the server listens nowhere")?;
     let host = match first.ip() {
         ip if ip.is_unspecified() => "localhost".to_owned(),
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
+        ip => in_url(ip),
     };
-    let [_, http] = DEFAULT_PORTS;
-    let is_default =
-        DEFAULT_PORTS.iter().all(|port| addresses.iter().any(|address| address.port() == *port));
-    let http = if is_default { http } else { first.port() };
+    at(&host, &ports(addresses))
+}
+
+/// A server at these ports of a host. It answers both protocols at each.
+fn at(host: &str, ports: &[u16]) -> Result<Endpoints, String> {
+    let [websocket, http] = match DEFAULT_PORTS.iter().all(|port| ports.contains(port)) {
+        true => DEFAULT_PORTS,
+        false => [*ports.first().ok_or("--serve: the server listens nowhere")?; 2],
+    };
     Endpoints::complete(
-        Some(Address::websocket(&format!("ws://{host}:{}", first.port()))?),
+        Some(Address::websocket(&format!("ws://{host}:{websocket}"))?),
         Some(Address::http(&format!("http://{host}:{http}"))?),
     )
+}
+
+fn ports(addresses: &[SocketAddr]) -> Vec<u16> {
+    addresses.iter().map(SocketAddr::port).collect()
+}
+
+fn in_url(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 /// Lets others on this network find the server, unless the configuration or the network forbids it.
@@ -86,7 +105,7 @@ fn announce(config: &Config, addresses: &[SocketAddr], has_tls: bool) -> Option<
     if !config.server.announce {
         return None;
     }
-    let tls = has_tls.then_some(&config.signaling.websocket);
+    let tls = has_tls.then_some(&config.signaling.first().websocket);
     Announcement::new(addresses, tls).unwrap_or_else(|error| {
         tracing::warn!("the server is not announced on this network: {error}");
         None
@@ -100,24 +119,12 @@ async fn announced(announcement: Option<Announcement>) -> Infallible {
     }
 }
 
-fn say_how_to_reach(
-    signaling: &Endpoints,
-    addresses: &[SocketAddr],
-    has_tls: bool,
-    is_announced: bool,
-) -> Result<(), Failure> {
-    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-    let here = if is_local { " on this machine" } else { "" };
-    let mut text = format!(
-        "Signaling server (in this worker): clients and other workers{here} reach it with\n"
-    );
-    let urls = match has_tls {
-        true => vec![signaling.websocket.as_str().trim_end_matches('/').to_owned()],
-        false => urls(addresses),
-    };
-    for (nth, url) in urls.iter().enumerate() {
+fn say_how_to_reach(reached: &[Endpoints], is_announced: bool) -> Result<(), Failure> {
+    let mut text =
+        "Signaling server (in this worker): clients and other workers reach it with\n".to_owned();
+    for (nth, server) in reached.iter().enumerate() {
         let or = if nth == 0 { "  " } else { "  or " };
-        text.push_str(&format!("{or}--signaling {url}\n"));
+        text.push_str(&format!("{or}--signaling {}\n", server.option()));
     }
     if is_announced {
         text.push_str("On this network they also find it by themselves.\n");
@@ -125,27 +132,40 @@ fn say_how_to_reach(
     print::raw(&text).exit(Exit::Unexpected)
 }
 
-/// What others can call a server that listens at these addresses. Each answers all kinds of requests, so the first
-/// port of an address is enough. Loopback is named where there is nothing else.
-fn urls(addresses: &[SocketAddr]) -> Vec<String> {
-    if let Some(any) = addresses.iter().find(|address| address.ip().is_unspecified()) {
-        let name = sleap_rtc_base::os::host_name();
-        let hosts = [Some(name), towards_others().map(|ip| ip.to_string())];
-        let urls = hosts.into_iter().flatten().map(|host| format!("ws://{host}:{}", any.port()));
-        return urls.collect();
+/// How others reach a server that listens at `addresses`. Those of this machine alone count only if there are no others.
+fn by_others(addresses: &[SocketAddr]) -> Result<Vec<Endpoints>, String> {
+    let is_local = |address: &&SocketAddr| address.ip().is_loopback();
+    let has_others = !addresses.iter().all(|address| is_local(&address));
+    let mut hosts: Vec<(String, Vec<u16>)> = Vec::new();
+    for address in addresses.iter().filter(|address| !has_others || !is_local(address)) {
+        for host in hosts_of(address.ip()) {
+            match hosts.iter_mut().find(|(known, _)| *known == host) {
+                Some((_, ports)) => ports.push(address.port()),
+                None => hosts.push((host, vec![address.port()])),
+            }
+        }
     }
-    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-    let mut named = HashSet::new();
-    let leading = addresses.iter().filter(|address| is_local || !address.ip().is_loopback());
-    let firsts = leading.filter(|address| named.insert(address.ip()));
-    firsts.map(|address| format!("ws://{address}")).collect()
+    hosts.iter().map(|(host, ports)| at(host, ports)).collect()
 }
 
-/// This machine's address on the network that leads out, if there is one. Nothing is sent.
-fn towards_others() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // An address for documentation, which the default route covers.
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+/// What others can call a server that listens at `ip`.
+fn hosts_of(ip: IpAddr) -> Vec<String> {
+    if !ip.is_unspecified() {
+        return vec![in_url(ip)];
+    }
+    let name = sleap_rtc_base::os::host_name();
+    [Some(name), towards_others(ip).map(in_url)].into_iter().flatten().collect()
+}
+
+/// This machine's address on the network that leads out, of the same kind as `any`, if there is one. Nothing is sent.
+fn towards_others(any: IpAddr) -> Option<IpAddr> {
+    // Addresses for documentation, which the default route covers.
+    let outside: IpAddr = match any {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((outside, 9)).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }
 
@@ -176,23 +196,22 @@ mod tests {
         assert!(own(&[]).is_err());
     }
 
+    fn options(addresses: &[&str]) -> Vec<String> {
+        let addresses: Vec<SocketAddr> =
+            addresses.iter().map(|text| text.parse().unwrap()).collect();
+        by_others(&addresses).unwrap().iter().map(Endpoints::option).collect()
+    }
+
     #[test]
     fn an_address_of_ones_own_choice_is_the_one_to_call() {
-        let urls = |texts: &[&str]| {
-            let addresses: Vec<SocketAddr> =
-                texts.iter().map(|text| text.parse().unwrap()).collect();
-            urls(&addresses)
-        };
-        assert_eq!(urls(&["192.0.2.7:8080", "192.0.2.7:8001"]), ["ws://192.0.2.7:8080"]);
-        assert_eq!(
-            urls(&["127.0.0.1:9000", "192.0.2.7:9000", "[2001:db8::7]:9001"]),
-            ["ws://192.0.2.7:9000", "ws://[2001:db8::7]:9001"]
-        );
-        assert_eq!(urls(&["127.0.0.1:9000"]), ["ws://127.0.0.1:9000"]);
-        let any = urls(&["0.0.0.0:8080", "[::]:8080", "0.0.0.0:8001", "[::]:8001"]);
-        assert!(
-            any.iter().all(|url| url.ends_with(":8080") && !url.contains("0.0.0.0")),
-            "{any:?}"
-        );
+        assert_eq!(options(&["192.0.2.7:8080", "192.0.2.7:8001"]), ["ws://192.0.2.7:8080"]);
+        assert_eq!(options(&["192.0.2.7:8080"]), ["http://192.0.2.7:8080"], "no 8001 there");
+        assert_eq!(options(&["192.0.2.7:8001"]), ["ws://192.0.2.7:8001"]);
+        assert_eq!(options(&["[2001:db8::7]:9000"]), ["ws://[2001:db8::7]:9000"]);
+        assert_eq!(options(&["127.0.0.1:9000", "192.0.2.7:9001"]), ["ws://192.0.2.7:9001"]);
+        assert_eq!(options(&["127.0.0.1:9000"]), ["ws://127.0.0.1:9000"]);
+        let any = options(&["0.0.0.0:9000", "[::]:9000"]);
+        let is_usable = |text: &String| text.ends_with(":9000") && !text.contains("0.0.0.0");
+        assert!(!any.is_empty() && any.iter().all(is_usable), "{any:?}");
     }
 }

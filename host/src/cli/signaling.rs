@@ -4,7 +4,7 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
 use crate::config::ServerConfig;
 use sleap_rtc_base::os::at_each_hang_up;
-use sleap_rtc_signaling::server::{self, ServerOptions, Tls, TlsFiles};
+use sleap_rtc_signaling::server::{self, ServerError, ServerOptions, Tls, TlsFiles};
 use sleap_rtc_signaling::store::Store;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -131,6 +131,7 @@ impl Serving {
             relay: config.relay && !options.no_relay,
             page: config.page && !options.no_page,
             limits: config.limits,
+            cluster: config.cluster,
         };
         Ok(Self { listeners, store, options })
     }
@@ -148,7 +149,10 @@ impl Serving {
     /// Serves until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
         let Self { listeners, store, options } = self;
-        server::run(listeners, store, options, shutdown).await.exit(Exit::Unexpected)
+        server::run(listeners, store, options, shutdown).await.map_err(|error| match error {
+            ServerError::Cluster(_) => Failure::new(Exit::Connect, error),
+            error => Failure::new(Exit::Unexpected, error),
+        })
     }
 }
 

@@ -256,9 +256,14 @@ fn network_options_override_the_configuration() {
     assert_eq!(invocation.log.format, logging::LogFormat::Json);
     let Command::Worker(worker, config) = invocation.command else { panic!("not a worker") };
     assert_eq!(worker.options.room, WorkerRoom::Kept);
-    assert_eq!(config.signaling.http.as_str(), "http://gpu1:9/");
+    assert_eq!(config.signaling.first().http.as_str(), "http://gpu1:9/");
     assert_eq!(config.worker.state_dir, PathBuf::from("/s"));
     assert!(config.ice.servers.is_empty());
+    let words = "worker --signaling wss://a --signaling wss://b";
+    let invocation = files.parse(words, &mut environment()).unwrap();
+    let Command::Worker(_, config) = invocation.command else { panic!("not a worker") };
+    let hosts: Vec<_> = config.signaling.iter().filter_map(|it| it.websocket.host_str()).collect();
+    assert_eq!(hosts, ["a", "b"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! WebRTC.
 
 use crate::config::Config;
-use crate::endpoint;
+use crate::endpoint::{self, RelayReach};
 use serde_json::Value;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
@@ -124,7 +124,8 @@ impl Connector {
 
     /// Uses the server's relay from now on.
     pub(crate) fn use_relay(&mut self, relay: watch::Receiver<Option<Relay>>) {
-        let task = |endpoint| tokio::spawn(endpoint::use_relay(endpoint, relay));
+        let task =
+            |endpoint| tokio::spawn(endpoint::use_relay(endpoint, relay, RelayReach::AllServers));
         self.relay = self.endpoint.clone().map(task).map(AbortOnDropHandle::new);
     }
 
@@ -148,10 +149,11 @@ impl Connector {
         Ok((offering, sdp, address))
     }
 
-    /// Connects according to the answer.
+    /// Connects according to the answer to offer number `attempt`.
     pub(crate) async fn connect(
         &self,
         offering: rtc::Offering,
+        attempt: u64,
         answer: &Description,
     ) -> Result<Talk, ConnectFailure> {
         let Some((endpoint, address)) = self.endpoint.as_ref().zip(answer.iroh.as_ref()) else {
@@ -160,7 +162,7 @@ impl Connector {
                 false => Err(ConnectFailure::NoIroh),
             };
         };
-        let calling = endpoint.call(address, CALL_LIMIT);
+        let calling = endpoint.call(address, attempt, CALL_LIMIT);
         if !self.transport.has_webrtc() || answer.sdp.0.is_empty() {
             return begin(calling.await?).await;
         }

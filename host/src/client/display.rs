@@ -33,8 +33,8 @@ use sleap_rtc_protocol::log_text::LogText;
 use sleap_rtc_protocol::meter::{Direction, Meter};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::queue_report::QueueStatus;
-use sleap_rtc_protocol::text::{Printable, duration, is_printable};
-use sleap_rtc_protocol::workload::Estimate;
+use sleap_rtc_protocol::text::{Printable, is_printable};
+use sleap_rtc_protocol::workload::Workload;
 use sleap_rtc_transfer::Progress;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -48,9 +48,6 @@ use view::View;
 const REASON_CHARS: usize = 500;
 /// How often a transfer or a prediction prints a line on a pipe.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// The most warnings of a worker to show, and the most characters of each.
-const SHOWN_WARNINGS: usize = 4;
-const WARNING_CHARS: usize = 500;
 /// Under the view.
 const LEAVE: &str = "Ctrl-C detaches; the job keeps running.";
 const LEAVE_WAITING: &str = "Ctrl-C detaches; the job keeps its place.";
@@ -196,19 +193,19 @@ impl Display {
         }
     }
 
-    /// What the worker expects of the job. Its words are not trusted.
-    pub fn expected(&mut self, estimate: Option<Estimate>, warnings: &[String]) {
-        for warning in warnings.iter().take(SHOWN_WARNINGS) {
-            self.note(&format!("Warning: {}", Printable::line(warning, WARNING_CHARS)));
-        }
-        let is_sane = |estimate: &Estimate| {
-            let Estimate { minutes, low, high, .. } = *estimate;
-            0.0 <= low && low <= minutes && minutes <= high && high < 1e6
-        };
-        if let Some(Estimate { minutes, low, high, .. }) = estimate.filter(is_sane) {
-            let [likely, low, high] = [minutes, low, high].map(|minutes| duration(minutes * 60.0));
-            self.note(&format!("Expected to take about {likely} ({low} to {high})"));
-        }
+    /// No event has been seen yet. These runs are `expected`.
+    pub(crate) fn expect(&self, expected: Vec<Workload>) {
+        self.change(|view| view.expect(expected));
+    }
+
+    /// How far the job is.
+    pub(crate) fn progress(&self) -> JobProgress {
+        self.view.lock().progress().clone()
+    }
+
+    /// How long the job took in seconds, once it has ended.
+    pub(crate) fn took_s(&self) -> Option<f64> {
+        self.view.lock().took_s()
     }
 
     /// A transfer made progress.
@@ -291,18 +288,32 @@ impl Display {
         print(&format!("{}\n", text.join("\n")));
     }
 
-    /// The job does not wait any more.
-    pub(crate) fn waited(&mut self) {
+    /// The job does not wait any more: `event` has happened. A job that was withdrawn has ended without a start.
+    pub(crate) fn waited(&mut self, event: &JobEvent) {
         if self.waiting.take().is_some() {
             self.change(|view| view.waiting.clear());
-            say(&format!("The job starts on {}.", self.worker));
+            if !matches!(event, JobEvent::Finished { .. }) {
+                say(&format!("The job starts on {}.", self.worker));
+            }
         }
     }
 
-    /// An event of the job, and how far the job is then.
-    pub(crate) fn see(&mut self, numbered: NumberedEvent, progress: &JobProgress) {
+    /// An event of the job.
+    pub(crate) fn see(&mut self, numbered: &NumberedEvent) {
+        let is_progress = matches!(numbered.event, JobEvent::Progress { .. });
+        let mut epoch = None;
+        self.change(|view| {
+            let epochs = |view: &View| view.runs().last().map_or(0, |run| run.epochs.len());
+            let before = epochs(view);
+            view.hint = Some(LEAVE);
+            view.see(numbered);
+            let is_new = epochs(view) > before;
+            let run = view.runs().last().filter(|_| is_new);
+            epoch = run.and_then(|run| run.epochs.last()).copied();
+        });
+        let progress = self.progress();
         match &numbered.event {
-            JobEvent::RunStarted { name } => self.run_started(name, progress),
+            JobEvent::RunStarted { name } => self.run_started(name, &progress),
             JobEvent::RunEnded { name, outcome } => self.run_ended(name, outcome),
             JobEvent::Log { text } => self.log(text),
             JobEvent::Progress { .. }
@@ -310,23 +321,12 @@ impl Display {
             | JobEvent::Finished { .. }
             | JobEvent::Unknown => {}
         }
-        let is_progress = matches!(numbered.event, JobEvent::Progress { .. });
-        let mut epoch = None;
-        self.change(|view| {
-            let epochs = |view: &View| view.runs().last().map_or(0, |run| run.epochs.len());
-            let before = epochs(view);
-            view.hint = Some(LEAVE);
-            view.see(numbered, progress);
-            let is_new = epochs(view) > before;
-            let run = view.runs().last().filter(|_| is_new);
-            epoch = run.and_then(|run| run.epochs.last()).copied();
-        });
         let Log::Digest(digest) = &mut self.log else { return };
         if is_progress {
             digest.skip_bars(true);
         }
         let told = match (epoch, progress.frames) {
-            (Some(epoch), _) => digest::epoch_line(&epoch, progress),
+            (Some(epoch), _) => digest::epoch_line(&epoch, &progress),
             (None, Some((done, all))) if is_progress && self.is_due() => {
                 format!("{done} of {all} frames")
             }

@@ -17,7 +17,6 @@ use sleap_rtc_policy::PolicyError;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::TransferError;
-use sleap_rtc_trust::handshake::ProofError;
 use sleap_rtc_trust::session::JobString;
 use std::io;
 use std::path::PathBuf;
@@ -173,17 +172,6 @@ impl ClientError {
         use ProvingError::Dialect;
         match self {
             Self::Untrusted { why, .. } => !matches!(**why, Untrusted::Proof(Dialect(_))),
-            _ => false,
-        }
-    }
-
-    /// Whether the worker has signed another connection than this one.
-    pub(crate) fn is_other_connection(&self) -> bool {
-        use {ProofError::OtherConnection, ProvingError::Proof};
-        match self {
-            Self::Untrusted { why, .. } => {
-                matches!(**why, Untrusted::Proof(Proof(OtherConnection)))
-            }
             _ => false,
         }
     }

@@ -6,11 +6,12 @@ use super::display::{Detail, Display};
 use super::error::JobRefused;
 use super::interrupt::Interrupts;
 use super::record::RecordUpdater;
-use super::room::{Goal, Offered, Room};
+use super::room::{Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, ending, or_interrupt, reconnect};
 use crate::config::Config;
 use sleap_rtc_net::dialect::ClientEnd;
+use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::session::JobString;
 use std::path::PathBuf;
 

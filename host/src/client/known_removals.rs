@@ -1,15 +1,13 @@
 //! The removed devices of this client's rooms, in one private file. The client passes them to each worker that it connects to,
 //! so a server cannot hide a removal for long.
 
+use super::room_notes::{self, RoomNote};
 use serde::{Deserialize, Serialize};
-use sleap_rtc_base::json_file;
 use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::removal::{RemovalNote, Removals};
 use std::path::{Path, PathBuf};
-use tracing::{debug, warn};
 
-const FILE: &str = "removals.json";
 /// The most rooms in the file; those go first of which there was no news for the longest time.
 const MAX_ROOMS: usize = 64;
 
@@ -19,10 +17,19 @@ struct OfRoom {
     notes: Vec<RemovalNote>,
 }
 
+impl RoomNote for OfRoom {
+    const FILE: &'static str = "removals.json";
+    const SAYS: &'static str = "which devices are removed";
+
+    fn room(&self) -> &RoomId {
+        &self.room
+    }
+}
+
 /// What this client knows of one room.
 #[derive(Debug)]
 pub(crate) struct KnownRemovals {
-    path: PathBuf,
+    folder: PathBuf,
     room: RoomId,
     authority: DeviceId,
     removals: Removals,
@@ -31,10 +38,11 @@ pub(crate) struct KnownRemovals {
 impl KnownRemovals {
     /// Those of `room`, as far as `authority` has signed them. A file that cannot be read counts as empty.
     pub(crate) fn of(folder: &Path, room: &RoomId, authority: DeviceId) -> Self {
-        let path = folder.join(FILE);
-        let known = read(&path).into_iter().find(|known| known.room == *room);
+        let all: Vec<OfRoom> = room_notes::read(folder);
+        let known = all.into_iter().find(|known| known.room == *room);
         let notes = known.map(|known| known.notes).unwrap_or_default();
-        Self { path, room: room.clone(), authority, removals: Removals::of(&authority, &notes) }
+        let removals = Removals::of(&authority, &notes);
+        Self { folder: folder.to_owned(), room: room.clone(), authority, removals }
     }
 
     /// All of them.
@@ -49,41 +57,19 @@ impl KnownRemovals {
             return;
         }
         // Another client may have heard of others since.
-        let mut all = read(&self.path);
+        let mut all: Vec<OfRoom> = room_notes::read(&self.folder);
         if let Some(at) = all.iter().position(|known| known.room == self.room) {
             self.removals.take(&self.authority, &all.remove(at).notes);
         }
         all.push(OfRoom { room: self.room.clone(), notes: self.removals.notes() });
         all.drain(..all.len().saturating_sub(MAX_ROOMS));
-        write(&self.path, &all);
+        room_notes::write(&self.folder, &all);
     }
 }
 
 /// Forgets those of `room`.
 pub(crate) fn forget(folder: &Path, room: &RoomId) {
-    let path = folder.join(FILE);
-    let mut all = read(&path);
-    let before = all.len();
-    all.retain(|known| known.room != *room);
-    if all.len() < before {
-        write(&path, &all);
-    }
-}
-
-fn write(path: &Path, all: &[OfRoom]) {
-    if let Err(error) = json_file::save(path, all) {
-        let path = path.display();
-        warn!(%path, %error, "cannot save which devices are removed");
-    }
-}
-
-fn read(path: &Path) -> Vec<OfRoom> {
-    let read = json_file::load(path).map(Option::unwrap_or_default);
-    read.unwrap_or_else(|error| {
-        // The workers tell it again.
-        debug!(path = %path.display(), %error, "cannot read which devices are removed");
-        Vec::new()
-    })
+    room_notes::forget::<OfRoom>(folder, room);
 }
 
 #[cfg(test)]
@@ -102,12 +88,12 @@ mod tests {
         let removal = Removal { at_s: 1, token_number: 1, jobs, device: eve };
         let known = |room| KnownRemovals::of(folder.path(), room, authority.id());
         known(&other).take(&[RemovalNote::issue(&DeviceKey::from_bytes([3; 32]), removal)]);
-        assert!(!folder.path().join(FILE).exists(), "a stranger's word");
+        assert!(!folder.path().join(OfRoom::FILE).exists(), "a stranger's word");
         known(&room).take(&[RemovalNote::issue(&authority, removal)]);
         assert!(known(&room).all().cover(&eve, None) && known(&other).all().is_empty());
         forget(folder.path(), &room);
         assert!(known(&room).all().is_empty());
-        std::fs::write(folder.path().join(FILE), "damaged").unwrap();
+        std::fs::write(folder.path().join(OfRoom::FILE), "damaged").unwrap();
         assert!(known(&room).all().is_empty());
     }
 }

@@ -1,15 +1,12 @@
 //! The workers that this user has accepted although no authority certifies them: one file, readable
 //! only by its owner.
 
+use super::room_notes::{self, RoomNote};
 use serde::{Deserialize, Serialize};
-use sleap_rtc_base::json_file;
 use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::device::DeviceId;
 use std::path::{Path, PathBuf};
-use tracing::warn;
-
-const FILE: &str = "known-workers.json";
 
 /// An accepted worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +19,19 @@ struct KnownWorker {
     since_s: u64,
 }
 
+impl RoomNote for KnownWorker {
+    const FILE: &'static str = "known-workers.json";
+    const SAYS: &'static str = "which workers are accepted";
+
+    fn room(&self) -> &RoomId {
+        &self.room
+    }
+}
+
 /// The accepted workers of one room.
 #[derive(Debug)]
 pub(crate) struct KnownWorkers {
-    path: PathBuf,
+    folder: PathBuf,
     room: RoomId,
     devices: Vec<DeviceId>,
 }
@@ -34,10 +40,10 @@ impl KnownWorkers {
     /// The accepted workers of `room`, from the file in `folder`. An unreadable file counts as
     /// empty.
     pub(crate) fn of(folder: &Path, room: &RoomId) -> Self {
-        let path = folder.join(FILE);
-        let of_room = read(&path).into_iter().filter(|worker| worker.room == *room);
+        let all: Vec<KnownWorker> = room_notes::read(folder);
+        let of_room = all.into_iter().filter(|worker| worker.room == *room);
         let devices = of_room.map(|worker| worker.device).collect();
-        Self { path, room: room.clone(), devices }
+        Self { folder: folder.to_owned(), room: room.clone(), devices }
     }
 
     pub(crate) fn contains(&self, device: &DeviceId) -> bool {
@@ -49,38 +55,16 @@ impl KnownWorkers {
     pub(crate) fn add(&mut self, device: DeviceId, name: &Printable, now_s: u64) {
         self.devices.push(device);
         // Another client may have added one since.
-        let mut all = read(&self.path);
+        let mut all: Vec<KnownWorker> = room_notes::read(&self.folder);
         let (room, name) = (self.room.clone(), name.to_string());
         all.push(KnownWorker { room, device, name, since_s: now_s });
-        write(&self.path, &all);
+        room_notes::write(&self.folder, &all);
     }
 }
 
 /// Forgets the workers of `room`.
 pub(crate) fn forget(folder: &Path, room: &RoomId) {
-    let path = folder.join(FILE);
-    let mut all = read(&path);
-    let before = all.len();
-    all.retain(|worker| worker.room != *room);
-    if all.len() < before {
-        write(&path, &all);
-    }
-}
-
-fn write(path: &Path, all: &[KnownWorker]) {
-    if let Err(error) = json_file::save(path, all) {
-        let path = path.display();
-        warn!(%path, %error, "cannot save which workers are accepted");
-    }
-}
-
-fn read(path: &Path) -> Vec<KnownWorker> {
-    let known = json_file::load(path).unwrap_or_else(|error| {
-        let path = path.display();
-        warn!(%path, %error, "cannot read the list of accepted workers; asking about each worker again");
-        None
-    });
-    known.unwrap_or_default()
+    room_notes::forget::<KnownWorker>(folder, room);
 }
 
 #[cfg(test)]
@@ -100,13 +84,13 @@ mod tests {
         assert!(known.contains(&device));
         assert!(KnownWorkers::of(folder.path(), &room).contains(&device));
         assert!(!KnownWorkers::of(folder.path(), &other).contains(&device));
-        let mode = folder.path().join(FILE).metadata().unwrap().permissions().mode();
+        let mode = folder.path().join(KnownWorker::FILE).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         KnownWorkers::of(folder.path(), &other).add(device, &Printable::line("gpu7", 64), 1);
         forget(folder.path(), &room);
         assert!(!KnownWorkers::of(folder.path(), &room).contains(&device));
         assert!(KnownWorkers::of(folder.path(), &other).contains(&device));
-        std::fs::write(folder.path().join(FILE), "damaged").unwrap();
+        std::fs::write(folder.path().join(KnownWorker::FILE), "damaged").unwrap();
         assert!(!KnownWorkers::of(folder.path(), &room).contains(&device));
     }
 }

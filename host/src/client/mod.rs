@@ -16,6 +16,7 @@
 //! | `trust` | which workers are trusted |
 //! | `known_removals` | which devices are removed from the rooms, according to their workers |
 //! | `known_workers` | the workers that the user has accepted |
+//! | `room_notes` | the files of the two |
 //! | `submission` | the conversation about one job over `sleap-rtc/1` |
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
@@ -66,6 +67,7 @@ mod reconnect;
 pub mod record;
 pub mod report;
 mod room;
+mod room_notes;
 pub mod rooms;
 pub(crate) mod screen;
 mod selection;
@@ -96,7 +98,7 @@ use display::{Detail, Display, say};
 use error::JobFailure;
 use interrupt::{Interrupts, Stage};
 use record::{Record, Submitting};
-use room::{Connected, Goal, Offered, Room};
+use room::{Connected, Offered, Room};
 use selection::Search;
 use shared::SharedJob;
 use sleap_rtc_net::dialect::ClientEnd;
@@ -106,6 +108,7 @@ use sleap_rtc_protocol::job::{JobDescription, JobOutcome, JobRight, JobSpec};
 use sleap_rtc_transfer::Package;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
+use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::session::{JobString, SessionString};
 use std::path::PathBuf;
 use submission::Submission;

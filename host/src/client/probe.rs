@@ -2,7 +2,7 @@
 
 use super::connect::{Connector, Talk};
 use super::error::JobRefused;
-use super::room::{Goal, Offered, Room};
+use super::room::{Offered, Room};
 use super::{ClientError, Join};
 use crate::config::Config;
 use sleap_rtc_base::transport::Transport;
@@ -11,6 +11,7 @@ use sleap_rtc_net::quic::QuicError;
 use sleap_rtc_net::route::{self, Route};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_transfer::LinkError;
+use sleap_rtc_trust::goal::Goal;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 

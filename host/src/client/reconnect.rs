@@ -6,7 +6,7 @@
 use super::connect::Talk;
 use super::display::say;
 use super::interrupt::{EndRequest, Interrupts};
-use super::room::{Goal, Offered, Room};
+use super::room::{Offered, Room};
 use super::submission::Submission;
 use super::{ClientError, or_interrupt};
 use sleap_rtc_base::backoff::Backoff;
@@ -16,6 +16,7 @@ use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
+use sleap_rtc_trust::goal::Goal;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -211,7 +212,6 @@ impl Dialer<'_> {
     }
 
     async fn dial(&mut self) -> Result<Box<ClientEnd>, ClientError> {
-        let mut has_mistaken = false;
         loop {
             if let Some(wait) = self.patience.next() {
                 self.room.pause(self.worker, wait).await;
@@ -233,12 +233,6 @@ impl Dialer<'_> {
                 }
                 Ok(Offered::Refused(why)) => debug!("{why}"),
                 Ok(Offered::Absent(why)) => debug!("{why}"),
-                // A worker that stood still answers old offers first, and may take this call for one of them. It
-                // proves nothing by that, so nothing is lost; the second time it is no mistake.
-                Err(error) if error.is_other_connection() && !has_mistaken => {
-                    has_mistaken = true;
-                    debug!(%error, "trying again, in case the worker has mistaken the offer");
-                }
                 Err(error) if error.is_distrust() => return Err(error),
                 Err(error) => debug!(%error, "no connection yet"),
             }

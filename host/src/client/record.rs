@@ -15,14 +15,13 @@ use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::queue_report::QueueStatus;
 use sleap_rtc_protocol::transfer::BlobHash;
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::Servers;
 use sleap_rtc_trust::session::JobString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use url::Url;
 
 /// How often a record is saved while only the number of events changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -34,10 +33,9 @@ const RESUME_WITHIN: Duration = Duration::from_secs(24 * 3600);
 pub struct Record {
     /// The job string, which contains room, worker, job and secret.
     string: String,
-    /// The signaling server.
-    websocket: String,
-    /// Its address for HTTP.
-    http: String,
+    /// The signaling servers.
+    #[serde(flatten)]
+    servers: Servers,
     /// The name for people.
     pub name: String,
     /// `training` or `inference`.
@@ -238,8 +236,7 @@ impl Record {
         let output = job.output.path();
         Self {
             string: job_ref.to_string(),
-            websocket: config.signaling.websocket.to_string(),
-            http: config.signaling.http.to_string(),
+            servers: config.signaling.clone(),
             name: job.name.clone(),
             job_type: job.description.job_type,
             submitted_s: now_s(),
@@ -285,7 +282,7 @@ impl Record {
             record.last_seen.state == SeenState::Submitted
                 && record.package == Some(digest)
                 && record.output == absolute(job.output.path())
-                && record.websocket == config.signaling.websocket.as_str()
+                && record.servers.share_with(&config.signaling)
                 && now_s().saturating_sub(record.submitted_s) < RESUME_WITHIN.as_secs()
         };
         let record = Self::all(jobs_dir).into_iter().find(fits)?;
@@ -317,10 +314,13 @@ impl Record {
         self.string.parse().map_err(|_| damaged())
     }
 
-    /// The server through which the job was submitted.
-    pub fn endpoints(&self) -> Result<Endpoints, ClientError> {
-        let address = |text: &str| Url::parse(text).map_err(|_| damaged());
-        Ok(Endpoints { websocket: address(&self.websocket)?, http: address(&self.http)? })
+    /// The servers that lead to the job: the configured ones and those through which it was submitted, if they are the
+    /// same cluster, or else the latter alone.
+    pub fn servers(&self, configured: &Servers) -> Servers {
+        match self.servers.share_with(configured) {
+            true => configured.and(&self.servers),
+            false => self.servers.clone(),
+        }
     }
 
     /// Where the result should go.

@@ -12,13 +12,11 @@ use super::trust::Trust;
 use crate::config::Config;
 pub(crate) use requests::RequestReply;
 use serde_json::json;
-use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::capabilities::{ENDPOINT, WorkerFacts};
-use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId, RoomId};
+use sleap_rtc_protocol::ids::{PeerId, RoomId};
+use sleap_rtc_protocol::offer_reply::{OfferRefusal, OfferReply};
 use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, Description, ErrorFrame, Filters, JobResponse, NOT_YOUR_JOB,
-    PeerInfo, PeerMessage, Role, ServerMessage, WORKER_BUSY,
+    AppMessage, ClientMessage, Filters, PeerInfo, PeerMessage, Role, ServerMessage,
 };
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
@@ -26,7 +24,7 @@ use sleap_rtc_signaling::client::{
 };
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
-use sleap_rtc_trust::job_key::{JobKey, JobOffer};
+use sleap_rtc_trust::goal::Goal;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -60,39 +58,8 @@ pub(crate) enum Offered {
     Absent(NoWorker),
 }
 
-/// The purpose of a connection.
-#[derive(Debug, Clone)]
-pub(crate) enum Goal {
-    /// To submit a job that is new to the worker.
-    NewJob {
-        /// Whether the job may wait for a slot there.
-        may_wait: bool,
-    },
-    /// To continue with a job that the worker has.
-    KnownJob(JobId, JobSecret),
-    /// To measure the way to it.
-    Probe,
-}
-
-impl Goal {
-    /// Offer number `attempt` from `client` to `worker`.
-    fn purpose(&self, (client, worker): (&PeerId, &PeerId), attempt: u64) -> Purpose {
-        match self {
-            Self::NewJob { may_wait: false } => Purpose::NewJob,
-            Self::NewJob { may_wait: true } => Purpose::QueuedJob,
-            Self::KnownJob(job, secret) => {
-                let offer = JobOffer { job, client, worker, attempt };
-                let proof = Some(offer.prove(&JobKey::new(job, secret)));
-                Purpose::KnownJob { job: job.clone(), proof }
-            }
-            Self::Probe => Purpose::Probe,
-        }
-    }
-}
-
 /// A registered client.
 pub(crate) struct Room {
-    api: HttpApi,
     signaling: SignalingClient,
     events: mpsc::Receiver<SignalingEvent>,
     connector: Connector,
@@ -134,10 +101,9 @@ impl Room {
         credentials: Credential,
         mut connector: Connector,
     ) -> Result<Self, ClientError> {
-        let api = HttpApi::new(&config.signaling.http);
-        let identity = api.sign_in(None).await?;
+        let (server, identity) = config.signaling.sign_in(None).await?;
         let (signaling, events) = SignalingClient::connect(
-            config.signaling.clone(),
+            config.signaling.beginning_with(&server),
             identity,
             credentials.for_server(),
             Role::Client,
@@ -150,14 +116,14 @@ impl Room {
         let trust = Trust::new(&config.client, &credentials);
         let trusts_server = trust.is_none().then(|| TRUSTS_SERVER.to_owned());
         Ok(Self {
-            api,
             signaling,
             events,
             connector,
             trust,
             notes: trusts_server.into_iter().chain(config.signaling.exposure()).collect(),
             room_id: credentials.room_id,
-            attempts: 0,
+            // A call to a worker that still waits for an earlier process of this device is not taken for its own.
+            attempts: rand::random::<u32>().into(),
             tracks_on_python: config.client.python_tracking,
             reserved: HashMap::new(),
             released: HashMap::new(),
@@ -179,8 +145,9 @@ impl Room {
     pub(crate) async fn leave(mut self) {
         self.release_all().await;
         let identity = self.signaling.identity();
+        let api = HttpApi::new(&self.signaling.server().http);
         tokio::join!(self.signaling.close(), self.connector.close());
-        if let Err(error) = self.api.delete_peer(&identity.id_token, &identity.peer_id).await {
+        if let Err(error) = api.delete_peer(&identity.id_token, &identity.peer_id).await {
             debug!(%error, "the server did not confirm the deregistration");
         }
     }
@@ -244,25 +211,16 @@ impl Room {
         self.attempts += 1;
         let attempt = self.attempts;
         self.notes.drain(..).for_each(|note| say(&note));
-        let offer = Description {
-            sender: self.own_id().clone(),
-            target: worker.clone(),
-            sdp,
-            protocols: vec![DIALECT.to_owned()],
-            purpose: Some(wanted.purpose((self.own_id(), worker), attempt)),
-            attempt: Some(attempt),
-            iroh,
-            sender_address: None,
-        };
+        let offer = wanted.offer((self.own_id(), worker), attempt, sdp, iroh);
         self.signaling.send(ClientMessage::Offer(offer)).await?;
         let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
         let answer = match waiting.await {
-            Ok(Ok(Answer::Yes(answer))) => answer,
-            Ok(Ok(Answer::Refused(why))) => return Ok(Offered::Refused(why)),
-            Ok(Ok(Answer::UnknownJob(text))) => {
+            Ok(Ok(OfferReply::Answer(answer))) => answer,
+            Ok(Ok(OfferReply::Refused(why))) => return Ok(Offered::Refused(refused(why))),
+            Ok(Ok(OfferReply::UnknownJob(text))) => {
                 return Ok(Offered::Unknown(JobRefused::ByWorker(text)));
             }
-            Ok(Ok(Answer::Absent)) => {
+            Ok(Ok(OfferReply::Absent)) => {
                 return Ok(Offered::Absent(NoWorker::NotInRoom(worker.clone())));
             }
             Ok(Err(error)) => return Err(error),
@@ -272,7 +230,7 @@ impl Room {
             }
         };
         self.over_iroh = answer.iroh.as_ref().map(|_| worker.clone());
-        let talk = match self.connector.connect(pending, &answer).await {
+        let talk = match self.connector.connect(pending, attempt, &answer).await {
             Ok(talk) => talk,
             Err(error) if error.is_no_path() && !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(JobRefused::PythonBusy(worker.clone())));
@@ -319,30 +277,14 @@ impl Room {
         WorkerFacts::from_peer(peer).status == WorkerStatus::Available
     }
 
-    async fn answer(&mut self, worker: &PeerId, attempt: u64) -> Result<Answer, ClientError> {
+    async fn answer(&mut self, worker: &PeerId, attempt: u64) -> Result<OfferReply, ClientError> {
         loop {
-            match self.next().await? {
-                ServerMessage::Answer(answer)
-                    if answer.sender == *worker && answer.attempt.is_none_or(|a| a == attempt) =>
-                {
-                    return Ok(Answer::Yes(Box::new(answer)));
-                }
-                ServerMessage::Error(error) => {
-                    if let Some(answer) = refusal(worker, &error) {
-                        return Ok(answer);
-                    }
-                }
-                ServerMessage::PeerMessage(PeerMessage {
-                    from_peer_id,
-                    payload: AppMessage::JobResponse(response),
-                    ..
-                }) if from_peer_id == *worker && response.refuses_offer(attempt) => {
-                    let is_busy = response.reason.as_deref() == Some("busy");
-                    let status = response.current_status.clone();
-                    let why = refused(is_busy, status.as_deref(), words(response));
-                    return Ok(Answer::Refused(why));
-                }
-                _ => {}
+            let message = self.next().await?;
+            if let ServerMessage::Error(error) = &message {
+                debug!(error = error.text(), "while waiting for an answer");
+            }
+            if let Some(reply) = OfferReply::of(message, worker, attempt) {
+                return Ok(reply);
             }
         }
     }
@@ -422,50 +364,16 @@ fn workers_with(min_gpu_memory_mib: Option<u64>) -> Filters {
     Filters { role: Some(Role::Worker), properties, ..Filters::default() }
 }
 
-enum Answer {
-    Yes(Box<Description>),
-    Refused(JobRefused),
-    UnknownJob(String),
-    Absent,
-}
-
-/// The meaning of an error frame for the pending offer, if there is one.
-fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<Answer> {
-    const ABSENT: [&str; 4] =
-        ["PEER_NOT_FOUND", "PEER_NOT_IN_ROOM", "DELIVERY_FAILED", "target_not_found"];
-    let word = |field: &Option<String>, words: &[&str]| {
-        field.as_deref().is_some_and(|field| words.contains(&field))
-    };
-    if error.sender.as_ref() == Some(worker) && word(&error.code, &[NOT_YOUR_JOB]) {
-        return Some(Answer::UnknownJob(error.text().to_owned()));
-    }
-    if error.sender.as_ref() == Some(worker) || word(&error.reason, &[WORKER_BUSY]) {
-        let is_busy = word(&error.reason, &[WORKER_BUSY]);
-        let why = refused(is_busy, error.current_status.as_deref(), error.text().to_owned());
-        return Some(Answer::Refused(why));
-    }
-    if word(&error.code, &ABSENT) || word(&error.reason, &ABSENT) {
-        return Some(Answer::Absent);
-    }
-    debug!(error = error.text(), "while waiting for an answer");
-    None
-}
-
 /// Whether a worker with this status has reserved slots but no free one.
 fn is_reserved(status: Option<&str>) -> bool {
     status == Some(WorkerStatus::Reserved.as_str())
 }
 
-fn refused(is_busy: bool, status: Option<&str>, text: String) -> JobRefused {
+fn refused(OfferRefusal { is_busy, status, text }: OfferRefusal) -> JobRefused {
     match is_busy {
-        _ if is_reserved(status) => JobRefused::Reserved(text),
+        _ if is_reserved(status.as_deref()) => JobRefused::Reserved(text),
         // Maintenance is no matter of waiting.
-        true if status == Some(WorkerStatus::Busy.as_str()) => JobRefused::Busy(text),
+        true if status.as_deref() == Some(WorkerStatus::Busy.as_str()) => JobRefused::Busy(text),
         _ => JobRefused::ByWorker(text),
     }
-}
-
-fn words(response: JobResponse) -> String {
-    let reason = response.reason.unwrap_or_else(|| "no reason given".into());
-    response.message.unwrap_or_else(|| format!("the worker refused: {reason}"))
 }

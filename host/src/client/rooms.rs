@@ -9,7 +9,7 @@ use sleap_rtc_base::folder::private;
 use sleap_rtc_base::{json_file, lock};
 use sleap_rtc_protocol::ids::{DeviceName, PeerId, RoomId, RoomName};
 use sleap_rtc_protocol::text::Printable;
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::Servers;
 use sleap_rtc_trust::certificate::Certificate;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
@@ -18,7 +18,6 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use url::Url;
 
 /// The most characters of a worker's name that are kept.
 const MAX_NAME_CHARS: usize = 64;
@@ -90,10 +89,9 @@ pub struct SavedRoom {
     /// Its credentials.
     #[serde(flatten)]
     pub credential: Credential,
-    /// The signaling server.
-    websocket: Url,
-    /// Its address for HTTP.
-    http: Url,
+    /// The signaling servers where the room is.
+    #[serde(flatten)]
+    pub servers: Servers,
     /// The certificate that the room's authority issued to this device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
@@ -111,13 +109,6 @@ pub struct PairedWorker {
     pub name: DeviceName,
     /// Its peer id.
     pub peer: PeerId,
-}
-
-impl SavedRoom {
-    /// The signaling server where the room is.
-    pub fn endpoints(&self) -> Endpoints {
-        Endpoints { websocket: self.websocket.clone(), http: self.http.clone() }
-    }
 }
 
 /// The saved rooms, in the order in which they were paired.
@@ -183,10 +174,10 @@ impl SavedRooms {
 
     /// Adds what a worker has granted, or renews what is known of the same room. Returns the name that
     /// the room has here: its own, with a number where another room has that.
-    pub(crate) fn add(&mut self, grant: Grant, server: &Endpoints) -> RoomName {
+    pub(crate) fn add(&mut self, grant: Grant, servers: &Servers) -> RoomName {
         let worker = PairedWorker { name: grant.worker_name, peer: grant.worker };
         let known = self.0.iter().position(|room| {
-            room.credential.room_id == grant.room.room_id && room.http == server.http
+            room.credential.room_id == grant.room.room_id && room.servers.share_with(servers)
         });
         let (name, mut workers) = match known.map(|at| self.0.remove(at)) {
             Some(room) => (room.name, room.workers),
@@ -197,8 +188,7 @@ impl SavedRooms {
         self.0.push(SavedRoom {
             name: name.clone(),
             credential: grant.room,
-            websocket: server.websocket.clone(),
-            http: server.http.clone(),
+            servers: servers.clone(),
             certificate: grant.certificate,
             paired_s: now_s(),
             workers,
@@ -283,8 +273,8 @@ mod tests {
         }
     }
 
-    fn server(text: &str) -> Endpoints {
-        Endpoints::from_one(text).unwrap()
+    fn server(text: &str) -> Servers {
+        Servers::from_texts(&[text.to_owned()]).unwrap()
     }
 
     #[test]

@@ -3,14 +3,19 @@
 //! Everything that this program writes on a terminal goes through here, so that text never lands in
 //! the middle of the rows. Nothing asks the terminal where its cursor is: that would need raw mode,
 //! take what the user types ahead, and stop a client in the background.
+//!
+//! Between two drawings the cursor stands in an empty row above the others. A terminal that becomes
+//! narrower may wrap the rows, or cut them, and may have another size than this program knows yet. The
+//! cursor stays where it is in the text, so everything from there on is what has to go: no row is counted.
 
 use parking_lot::Mutex;
 use sleap_rtc_base::os::{self, RawMode};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Once;
 
 /// What is on the terminal now.
-static SCREEN: Mutex<Screen> = Mutex::new(Screen::Rows(Vec::new()));
+static SCREEN: Mutex<Screen> = Mutex::new(Screen::Rows(Drawn::NOTHING));
 
 /// The most messages that are kept while the whole screen is taken.
 const MAX_SAID: usize = 20;
@@ -20,9 +25,19 @@ const DEFAULT_SIZE: (u16, u16) = (80, 24);
 
 enum Screen {
     /// These rows, below what was written.
-    Rows(Vec<Row>),
+    Rows(Drawn),
     /// Something else has it all. These messages wait until they are taken.
     Taken(VecDeque<String>),
+}
+
+/// Rows that are drawn anew.
+#[derive(Debug)]
+struct Drawn {
+    rows: Vec<Row>,
+    /// The terminal's columns when they were drawn.
+    columns: u16,
+    /// The lines that are above them on the screen, at least.
+    above: u16,
 }
 
 /// The whole screen, for one view. Until it is dropped, nothing else is written on the terminal.
@@ -70,7 +85,7 @@ impl WholeScreen {
 impl Drop for WholeScreen {
     fn drop(&mut self) {
         Stream::Stdout.write("\x1b[?25h\x1b[?1049l");
-        *SCREEN.lock() = Screen::Rows(Vec::new());
+        *SCREEN.lock() = Screen::Rows(Drawn::NOTHING);
     }
 }
 
@@ -84,7 +99,7 @@ pub(crate) enum Stream {
 }
 
 /// One row: text with its colours, without control characters of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Row {
     /// What to write.
     pub(crate) text: String,
@@ -133,20 +148,24 @@ pub(crate) fn size() -> (u16, u16) {
 /// Writes text that stays, above the rows.
 pub(crate) fn write(to: Stream, text: &str) {
     let mut screen = SCREEN.lock();
-    let rows = match &mut *screen {
-        Screen::Rows(rows) => rows,
+    let shown = match &mut *screen {
+        Screen::Rows(shown) => shown,
         Screen::Taken(said) => {
             said.push_back(text.to_owned());
             said.drain(..said.len().saturating_sub(MAX_SAID));
             return;
         }
     };
+    if to.is_terminal() {
+        let lines = u16::try_from(text.matches('\n').count()).unwrap_or(u16::MAX);
+        shown.above = shown.above.saturating_add(lines);
+    }
     match Stream::of_rows() {
-        Some(terminal) if !rows.is_empty() && to.is_terminal() => {
+        Some(terminal) if !shown.rows.is_empty() && to.is_terminal() => {
             let line_end = if text.ends_with('\n') { "" } else { "\n" };
-            terminal.write(&erased(rows, size().0));
+            terminal.write(ERASE);
             to.write(&format!("{text}{line_end}"));
-            terminal.write(&drawn(rows));
+            terminal.write(&drawn(&shown.rows));
         }
         _ => to.write(text),
     }
@@ -155,33 +174,71 @@ pub(crate) fn write(to: Stream, text: &str) {
 /// Replaces the rows. None at all gives the terminal back as it was.
 pub(crate) fn show(new: Vec<Row>) {
     let mut screen = SCREEN.lock();
-    let Screen::Rows(rows) = &mut *screen else { return };
+    let Screen::Rows(shown) = &mut *screen else { return };
     let Some(terminal) = Stream::of_rows() else { return };
-    if *rows != new {
-        let text = erased(rows, size().0) + &drawn(&new);
-        terminal.write(&text);
-        *rows = new;
+    let new = shown.placed(new, size(), std::env::var_os("TMUX").is_some());
+    if shown.rows != new {
+        let erase = if shown.rows.is_empty() { "" } else { ERASE };
+        terminal.write(&format!("{erase}{}", drawn(&new)));
+        shown.rows = new;
     }
 }
 
-/// Removes the rows, and puts the cursor where they began. A terminal that has become narrower has
-/// wrapped them.
-fn erased(rows: &[Row], columns: u16) -> String {
-    let lines = rows.iter().map(|row| row.columns.div_ceil(columns.max(1)).max(1));
-    match lines.sum::<u16>() {
-        0 => String::new(),
-        1 => "\r\x1b[J".to_owned(),
-        lines => format!("\r\x1b[{}A\x1b[J", lines - 1),
+/// Takes the rows away before a user who presses Ctrl-Z is back at the shell. They come back with the next
+/// change. Needs a runtime of tokio.
+pub(crate) fn make_way_for_the_shell() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = os::before_each_suspension(|| show(Vec::new())) {
+            tracing::debug!(%error, "the rows stay when the user presses Ctrl-Z");
+        }
+    });
+}
+
+impl Drawn {
+    const NOTHING: Self = Self { rows: Vec::new(), columns: 0, above: 0 };
+
+    /// `new` rows for a terminal of this size, below an empty row for the cursor.
+    ///
+    /// tmux puts as many lines into its history as the rows of a narrower terminal take more, even if
+    /// the screen is empty below them. What is there cannot be taken back. So there are enough lines above
+    /// the rows for a terminal that becomes half as wide: if too few are known, empty rows.
+    fn placed(&mut self, new: Vec<Row>, (columns, lines): (u16, u16), in_tmux: bool) -> Vec<Row> {
+        if columns < self.columns {
+            self.above = self.above.saturating_sub(more_lines(&self.rows, columns));
+        }
+        self.columns = columns;
+        if new.is_empty() {
+            return new;
+        }
+        let wanted = if in_tmux { more_lines(&new, columns / 2) } else { 0 };
+        let most = usize::from(lines).saturating_sub(new.len() + 1).max(1);
+        let empty = usize::from(wanted.saturating_sub(self.above)).clamp(1, most);
+        let mut rows = vec![Row::default(); empty];
+        rows.extend(new);
+        rows
     }
 }
 
-/// The cursor is hidden only until they are complete.
+/// How many lines more the rows take if they are wrapped at `columns`.
+fn more_lines(rows: &[Row], columns: u16) -> u16 {
+    rows.iter().map(|row| row.columns.saturating_sub(1) / columns.max(1)).sum()
+}
+
+/// Removes everything from the cursor's line on. Erasing begins in the second column: what is erased
+/// from the first character of the screen on goes into tmux's history.
+const ERASE: &str = "\r\x1b[K\x1b[C\x1b[J\r";
+
+/// Writes the rows, one a line whatever the width is, and returns to the first. The cursor is hidden
+/// only until they are complete.
 fn drawn(rows: &[Row]) -> String {
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
-    match texts.len() {
-        0 => String::new(),
-        _ => format!("\x1b[?25l{}\x1b[?25h", texts.join("\r\n")),
-    }
+    let back = match texts.len() {
+        0 => return String::new(),
+        1 => String::new(),
+        count => format!("\x1b[{}A", count - 1),
+    };
+    format!("\x1b[?25l\x1b[?7l{}\x1b[?7h\r{back}\x1b[?25h", texts.join("\r\n"))
 }
 
 /// This program's log, for `tracing`: on standard error, above the rows.
@@ -208,18 +265,27 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_erased_as_the_terminal_has_wrapped_them() {
-        let rows = [row("twelve chars"), row(""), row("five5")];
-        assert_eq!(erased(&[], 40), "");
-        assert_eq!(erased(&rows[1..2], 40), "\r\x1b[J");
-        assert_eq!(erased(&rows, 40), "\r\x1b[2A\x1b[J");
-        assert_eq!(erased(&rows, 5), "\r\x1b[4A\x1b[J");
+    fn in_tmux_there_are_lines_above_for_a_narrower_terminal() {
+        let rows = || vec![row(&"x".repeat(79)), row(&"x".repeat(41)), row("short")];
+        let empty =
+            |shown: &mut Drawn, size, in_tmux| shown.placed(rows(), size, in_tmux).len() - 3;
+        let mut shown = Drawn::NOTHING;
+        assert_eq!(empty(&mut shown, (80, 24), false), 1);
+        assert_eq!(empty(&mut shown, (80, 24), true), 2);
+        shown.above = 1;
+        assert_eq!(empty(&mut shown, (80, 24), true), 1);
+        // The lines above have gone into the history.
+        shown.rows = rows();
+        assert_eq!(empty(&mut shown, (40, 24), true), 5);
+        assert_eq!(empty(&mut shown, (40, 5), true), 1);
+        assert_eq!(shown.placed(Vec::new(), (40, 24), true), Vec::new());
     }
 
     #[test]
-    fn the_cursor_is_shown_again_after_each_drawing() {
+    fn each_row_takes_one_line_and_the_cursor_is_shown_at_the_first() {
         let text = drawn(&[row("a"), row("b")]);
-        assert_eq!(text, "\x1b[?25la\r\nb\x1b[?25h");
+        assert_eq!(text, "\x1b[?25l\x1b[?7la\r\nb\x1b[?7h\r\x1b[1A\x1b[?25h");
+        assert_eq!(drawn(&[row("a")]), "\x1b[?25l\x1b[?7la\x1b[?7h\r\x1b[?25h");
         assert_eq!(drawn(&[]), "");
     }
 }

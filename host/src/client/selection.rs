@@ -6,7 +6,7 @@ use super::connect::Talk;
 use super::display::say;
 use super::error::{JobRefused, NAME_CHARS, NoWorker, SkippedWorker, SkippedWorkers};
 use super::prompt::{self, Picked};
-use super::room::{ANSWER_LIMIT, Connected, Goal, Offered, RequestReply, Room};
+use super::room::{ANSWER_LIMIT, Connected, Offered, RequestReply, Room};
 use super::unreliable::Unreliable;
 use super::{Choose, ClientError, Join};
 use crate::config::{Config, Wait};
@@ -18,9 +18,10 @@ use sleap_rtc_protocol::job::{JobSpec, JobType};
 use sleap_rtc_protocol::signaling::JobResponse;
 use sleap_rtc_protocol::text::{Printable, duration};
 use sleap_rtc_protocol::worker::WorkerStatus;
+use sleap_rtc_trust::goal::Goal;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{debug, info};
 use waiting::in_line;
 
 /// The time from offer to answer of a worker that speaks `sleap-rtc/1`, which takes half a second.
@@ -65,7 +66,7 @@ async fn direct(
     spec: &JobSpec,
     search: &mut Search,
 ) -> Result<Connected, ClientError> {
-    info!(%worker, "connecting to the named worker");
+    debug!(%worker, "connecting to the named worker");
     let start = Instant::now();
     let has_queue = match search.wait {
         Some(_) => room.facts(worker).await.is_some_and(|facts| facts.queue().is_some()),

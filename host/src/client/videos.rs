@@ -6,6 +6,7 @@ use super::error::PackageFault;
 use crate::config::PathMapping;
 use sleap_rtc_base::mounts::is_inside;
 use sleap_rtc_package::check::MissingVideo;
+use sleap_rtc_package::prediction::hollow;
 use sleap_rtc_package::{Listing, Member, VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::VideoQuery;
@@ -85,7 +86,10 @@ impl VideoSearch {
                 (None, Some(file)) if self.shared_root.is_none() => {
                     VideoPlace::Package(self.send(listing, &mut parts, labels, video, file)?)
                 }
-                _ => return Ok(false),
+                _ => {
+                    self.explain_map(&video.name);
+                    return Ok(false);
+                }
             };
             self.found.0.push(VideoPath { name: video.name.clone(), place });
         }
@@ -121,6 +125,17 @@ impl VideoSearch {
 
     fn mapped(&self, name: &str) -> Vec<String> {
         self.path_map.iter().filter_map(|mapping| mapping.apply(name)).collect()
+    }
+
+    /// Says where the path map leads, if it does and nothing is there.
+    fn explain_map(&mut self, name: &str) {
+        let places = self.mapped(name);
+        if !places.is_empty() {
+            let places = places.join(" and ");
+            self.say(&format!(
+                "--path-map leads from {name} to {places}, and neither this machine nor a worker has that file"
+            ));
+        }
     }
 
     /// The path of the file on this machine: its name, its mapped name, or beside the labels.
@@ -171,6 +186,10 @@ impl VideoSearch {
         let file = file.canonicalize().map_err(PackageFault::unreadable(&file))?;
         if let Some(place) = self.sent.get(&file) {
             return Ok(place.clone());
+        }
+        let unreadable = PackageFault::unreadable(&file);
+        if let Some(is) = hollow(std::fs::File::open(&file).map_err(unreadable)?) {
+            return Err(PackageFault::NotAVideo { file, is, labels: labels.clone() });
         }
         let bare = video.name.rsplit(['/', '\\']).next().unwrap_or(&video.name);
         let folder = labels.as_str().strip_suffix(labels.file_name()).unwrap_or_default();
@@ -259,6 +278,23 @@ mod tests {
         assert_eq!(paths(&package), expected);
         let nowhere = [video("/nowhere.mp4")];
         assert!(!search.find(&mut package, &labels, &nowhere, &home).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_no_video_is_not_sent_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let labels = RelPath::new("labels.slp").unwrap();
+        for (content, is) in
+            [("", "empty"), ("version https://git-lfs.github.com/spec/v1\n", "Git LFS")]
+        {
+            std::fs::write(folder.path().join("a.mp4"), content).unwrap();
+            let mut search = VideoSearch::default();
+            let missing = [video("C:\\data\\a.mp4")];
+            let found =
+                search.find(&mut listing(&["labels.slp"]), &labels, &missing, folder.path());
+            let fault = found.unwrap_err().to_string();
+            assert!(fault.contains(is) && fault.contains("labels.slp names it"), "{fault}");
+        }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use super::policy::FilePolicy;
 use super::sandbox::{FileJobLimits, SandboxChoice};
 use super::server::{self, FileServer};
 use super::slurm::{ExecutorName, FileSlurm};
-use super::values::{CommandLine, HostAddress, Rate, Size, Time, TransportName, WaitChoice};
+use super::values::{
+    CommandLine, HostAddress, OneOrMore, Rate, Size, Time, TransportName, WaitChoice,
+};
 use super::worker::WorkerProperties;
 use super::{PathMapping, SlotsConfig, values};
 use serde::Deserialize;
@@ -25,8 +27,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FileConfig {
-    pub(crate) signaling_websocket: Option<WebsocketAddress>,
-    pub(crate) signaling_http: Option<HttpAddress>,
+    pub(crate) signaling_websocket: Option<OneOrMore<WebsocketAddress>>,
+    pub(crate) signaling_http: Option<OneOrMore<HttpAddress>>,
     pub(crate) shared_storage_root: Option<String>,
     pub(crate) ice: FileIce,
     pub(crate) worker: FileWorker,

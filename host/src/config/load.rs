@@ -3,7 +3,7 @@
 use super::file::{self, FileClient, FileIce, FileWorker};
 use super::paths::FileMount;
 use super::server::FileServer;
-use super::values::Rate;
+use super::values::{OneOrMore, Rate};
 use super::{
     ClientConfig, Config, ConfigError, Overrides, PathMapping, PythonSilence, RetentionConfig,
     SandboxConfig, ServerConfig, Sources, WorkerConfig,
@@ -12,9 +12,9 @@ use sleap_rtc_base::ice::{IceConfig, IceServer};
 use sleap_rtc_base::mounts::{Mount, Mounts};
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::queue::QueueLimits;
-use sleap_rtc_signaling::client::{Address, Endpoints};
+use sleap_rtc_signaling::client::{Address, Endpoints, Servers};
 use sleap_rtc_signaling::ice::IceOffer;
-use sleap_rtc_signaling::server::TlsFiles;
+use sleap_rtc_signaling::server::{ClusterOptions, TlsFiles};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -39,12 +39,12 @@ pub fn load(sources: &Sources, overrides: Overrides) -> Result<Config, ConfigErr
     let server = server_config(sources, file.server, &base);
     warnings.extend(distrust);
     warnings.extend(ice.warnings().chain(server.ice.warnings()));
-    let named = NamedServer {
+    let named = NamedServers {
         option: overrides.signaling,
-        websocket: file.signaling_websocket.map(|a| a.0),
-        http: file.signaling_http.map(|a| a.0),
+        websockets: addresses_of(file.signaling_websocket, |address| address.0),
+        http: addresses_of(file.signaling_http, |address| address.0),
     };
-    let (signaling, names_server) = endpoints(sources, named, &mut warnings)?;
+    let (signaling, names_server) = servers(sources, named, &mut warnings)?;
     Ok(Config {
         signaling,
         names_server,
@@ -91,6 +91,10 @@ fn server_config(sources: &Sources, file: FileServer, base: &Path) -> ServerConf
         relay: file.relay,
         page: file.page,
         announce: file.announce,
+        cluster: file.cluster.map(|brokers| ClusterOptions {
+            brokers: brokers.0.into_iter().map(|broker| broker.0).collect(),
+            token_file: file.cluster_token_file.map(in_file),
+        }),
         limits: file.limits,
     }
 }
@@ -143,44 +147,51 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// How the options and the file name the signaling server.
-struct NamedServer {
-    option: Option<Endpoints>,
-    websocket: Option<Address>,
-    http: Option<Address>,
+fn addresses_of<T>(written: Option<OneOrMore<T>>, address: fn(T) -> Address) -> Vec<Address> {
+    written.map(|written| written.0.into_iter().map(address).collect()).unwrap_or_default()
 }
 
-/// The addresses of the signaling server, and whether somebody has named them.
-fn endpoints(
+/// How the options and the file name the signaling servers.
+struct NamedServers {
+    option: Option<Servers>,
+    websockets: Vec<Address>,
+    http: Vec<Address>,
+}
+
+/// The signaling servers, and whether somebody has named them.
+fn servers(
     sources: &Sources,
-    named: NamedServer,
+    named: NamedServers,
     warnings: &mut Vec<String>,
-) -> Result<(Endpoints, bool), ConfigError> {
-    if let Some(endpoints) = named.option {
-        return Ok((endpoints, true));
+) -> Result<(Servers, bool), ConfigError> {
+    if let Some(servers) = named.option {
+        return Ok((servers, true));
     }
     const WS: &str = "SLEAP_RTC_SIGNALING_WS";
     const HTTP: &str = "SLEAP_RTC_SIGNALING_HTTP";
     let read = |name, text: &Option<String>, parse: fn(&str) -> Result<Address, String>| {
-        let address = text.as_deref().map(parse).transpose();
-        address.map_err(|message| ConfigError::Variable { name, message })
+        let texts =
+            text.iter().flat_map(|text| text.split(',')).filter(|one| !one.trim().is_empty());
+        let addresses: Result<Vec<_>, _> = texts.map(parse).collect();
+        addresses.map_err(|message| ConfigError::Variable { name, message })
     };
-    let websocket = read(WS, &sources.signaling_websocket, Address::websocket)?;
+    let websockets = read(WS, &sources.signaling_websocket, Address::websocket)?;
     let http = read(HTTP, &sources.signaling_http, Address::http)?;
-    let mixed = websocket.is_some() != http.is_some();
-    let name = if websocket.is_some() { WS } else { HTTP };
-    let (websocket, http) = (websocket.or(named.websocket), http.or(named.http));
-    let is_named = websocket.is_some() || http.is_some();
-    let endpoints = Endpoints::complete(websocket, http)
+    let mixed = websockets.is_empty() != http.is_empty();
+    let name = if websockets.is_empty() { HTTP } else { WS };
+    let or = |given: Vec<Address>, file| if given.is_empty() { file } else { given };
+    let (websockets, http) = (or(websockets, named.websockets), or(http, named.http));
+    let are_named = !websockets.is_empty() || !http.is_empty();
+    let servers = Servers::complete(websockets, http)
         .map_err(|message| ConfigError::Variable { name, message })?;
-    let hosts = (endpoints.websocket.host_str(), endpoints.http.host_str());
-    if mixed && hosts.0 != hosts.1 {
+    let differs = |one: &Endpoints| one.websocket.host_str() != one.http.host_str();
+    if mixed && servers.iter().any(differs) {
         warnings.push(format!(
             "{name} and the configuration file name two different signaling servers; set both {WS} \
              and {HTTP}"
         ));
     }
-    Ok((endpoints, is_named))
+    Ok((servers, are_named))
 }
 
 fn worker(
@@ -242,6 +253,11 @@ fn mounts(sources: &Sources, base: &Path, mounts: Vec<FileMount>) -> Mounts {
 
 /// Resolves the program of a command line if it is a path.
 fn program(sources: &Sources, base: &Path, mut words: Vec<String>) -> Vec<String> {
+    // A path with spaces, written without quotes.
+    let whole = sources.path(base, &words.join(" "));
+    if words.len() > 1 && words.iter().any(|word| word.contains('/')) && whole.is_file() {
+        words = vec![words.join(" ")];
+    }
     if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
         *program = sources.path(base, program).to_string_lossy().into_owned();
     }

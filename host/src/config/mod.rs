@@ -51,7 +51,7 @@ use sleap_rtc_policy::PolicyConfig;
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::ids::RoomName;
 use sleap_rtc_protocol::queue::QueueLimits;
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::Servers;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ use std::time::Duration;
 pub struct Config {
     /// The file that was read, for the log. `None` if there is none.
     pub file: Option<PathBuf>,
-    /// The addresses of the signaling server.
-    pub signaling: Endpoints,
+    /// The signaling servers.
+    pub signaling: Servers,
     /// Whether somebody has named them. Otherwise they are the default, on this machine.
     pub names_server: bool,
     /// STUN, TURN and local addresses.
@@ -225,7 +225,7 @@ pub struct PythonSilence {
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--signaling`.
-    pub signaling: Option<Endpoints>,
+    pub signaling: Option<Servers>,
     /// `--ice-server`; an empty list for `none`.
     pub ice_servers: Option<Vec<IceServer>>,
     /// `--transport`.
@@ -251,10 +251,10 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// The same, with `server` as the signaling server where no option names one.
+    /// The same, with `servers` as the signaling servers where no option names one.
     #[must_use]
-    pub fn or_server(self, server: Option<Endpoints>) -> Self {
-        Self { signaling: self.signaling.or(server), ..self }
+    pub fn or_servers(self, servers: Option<Servers>) -> Self {
+        Self { signaling: self.signaling.or(servers), ..self }
     }
 }
 

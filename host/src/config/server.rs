@@ -1,14 +1,18 @@
 //! The settings of the signaling server: `[signaling]`.
 
 use super::ice::GivenServer;
-use super::values::{ListenAddress, Time, rate_within, size_within, time_within, within};
+use super::values::{
+    ListenAddress, OneOrMore, Time, rate_within, size_within, time_within, within,
+};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use sleap_rtc_signaling::ice::IceOffer;
-use sleap_rtc_signaling::server::{Limits, TlsFiles};
+use sleap_rtc_signaling::server::{ClusterOptions, Limits, TlsFiles};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use url::Url;
 
 /// The settings of the signaling server.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct ServerConfig {
     pub announce: bool,
     /// Limits for each peer, room and address.
     pub limits: Limits,
+    /// The broker through which it shares its rooms with other servers.
+    pub cluster: Option<ClusterOptions>,
 }
 
 /// `[signaling]` in the file.
@@ -49,6 +55,8 @@ pub(crate) struct FileServer {
     pub(crate) relay: bool,
     pub(crate) page: bool,
     pub(crate) announce: bool,
+    pub(crate) cluster: Option<OneOrMore<BrokerAddress>>,
+    pub(crate) cluster_token_file: Option<String>,
     #[serde(with = "FileLimits")]
     pub(crate) limits: Limits,
 }
@@ -66,6 +74,8 @@ impl Default for FileServer {
             relay: true,
             page: true,
             announce: true,
+            cluster: None,
+            cluster_token_file: None,
             limits: Limits::default(),
         }
     }
@@ -79,7 +89,29 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     match (&server.tls_cert, &server.tls_key) {
         (Some(_), None) => Err(D::Error::custom("has a `tls_cert` and needs a `tls_key` too")),
         (None, Some(_)) => Err(D::Error::custom("has a `tls_key` and needs a `tls_cert` too")),
+        _ if server.cluster.is_none() && server.cluster_token_file.is_some() => {
+            Err(D::Error::custom("has a `cluster_token_file` and needs a `cluster` too"))
+        }
         _ => Ok(server),
+    }
+}
+
+/// An element of `cluster`.
+#[derive(Clone)]
+pub(crate) struct BrokerAddress(pub(crate) Url);
+
+/// Without the address, which may have a password.
+impl fmt::Debug for BrokerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrokerAddress")
+    }
+}
+
+impl TryFrom<String> for BrokerAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        ClusterOptions::address(&text).map(Self)
     }
 }
 

@@ -18,9 +18,9 @@ pub struct Sources {
     pub cache_dir: Option<PathBuf>,
     /// `SLEAP_RTC_ENV`.
     pub environment: Option<String>,
-    /// `SLEAP_RTC_SIGNALING_WS`.
+    /// `SLEAP_RTC_SIGNALING_WS`: an address, or several with commas between them.
     pub signaling_websocket: Option<String>,
-    /// `SLEAP_RTC_SIGNALING_HTTP`.
+    /// `SLEAP_RTC_SIGNALING_HTTP`, likewise.
     pub signaling_http: Option<String>,
     /// `SHARED_STORAGE_ROOT`.
     pub shared_storage_root: Option<PathBuf>,

@@ -42,15 +42,15 @@ fn websocket(text: &str, environment: Option<&str>) -> String {
     let mut place = place();
     place.in_cwd(text);
     place.sources.environment = environment.map(str::to_owned);
-    place.load().signaling.websocket.to_string()
+    place.load().signaling.first().websocket.to_string()
 }
 
 #[test]
 fn without_a_file_everything_has_a_default() {
     let place = place();
     let config = place.load();
-    assert_eq!(config.signaling.websocket.as_str(), "ws://localhost:8080/");
-    assert_eq!(config.signaling.http.as_str(), "http://localhost:8001/");
+    assert_eq!(config.signaling.first().websocket.as_str(), "ws://localhost:8080/");
+    assert_eq!(config.signaling.first().http.as_str(), "http://localhost:8001/");
     assert_eq!(config.worker.state_dir, place.dir.path().join("home/data/sleap-rtc/worker"));
     assert_eq!(config.policy.dir, place.dir.path().join("home/.sleap-rtc/plugins"));
     assert_eq!(config.policy.compatibility[0].on_failure, OnFailure::Refuse);
@@ -66,13 +66,13 @@ fn the_working_directory_comes_before_home_and_config_before_both() {
     let mut place = place();
     let home = place.dir.path().join("home/.sleap-rtc/config.toml");
     std::fs::write(&home, "signaling_http = 'http://from-home:8001'").unwrap();
-    assert_eq!(place.load().signaling.websocket.as_str(), "ws://from-home:8080/");
+    assert_eq!(place.load().signaling.first().websocket.as_str(), "ws://from-home:8080/");
     assert_eq!(place.load().file, Some(home));
     place.in_cwd("signaling_http = 'http://from-cwd:8001'");
-    assert_eq!(place.load().signaling.http.as_str(), "http://from-cwd:8001/");
+    assert_eq!(place.load().signaling.first().http.as_str(), "http://from-cwd:8001/");
     std::fs::write(place.sources.cwd.join("my.toml"), "signaling_http = 'http://mine:1'").unwrap();
     place.sources.file = Some("my.toml".into());
-    assert_eq!(place.load().signaling.websocket.as_str(), "ws://mine:1/");
+    assert_eq!(place.load().signaling.first().websocket.as_str(), "ws://mine:1/");
     place.sources.file = Some("absent.toml".into());
     let error = load(&place.sources, Overrides::default()).unwrap_err();
     assert!(matches!(error, ConfigError::Read { .. }), "{error}");
@@ -138,10 +138,10 @@ fn options_over_environment_over_file() {
     place.sources.signaling_http = Some("http://env:8001".into());
     place.sources.shared_storage_root = Some("/env".into());
     let config = place.load();
-    assert_eq!(config.signaling.websocket.as_str(), "ws://env:8080/");
+    assert_eq!(config.signaling.first().websocket.as_str(), "ws://env:8080/");
     assert_eq!(config.shared_storage_root, Some("/env".into()));
     let overrides = Overrides {
-        signaling: Some(Endpoints::from_one("ws://option:1").unwrap()),
+        signaling: Some(Servers::from_texts(&["ws://option:1".to_owned()]).unwrap()),
         ice_servers: Some(Vec::new()),
         transport: Some(Transport::Iroh),
         shared_storage_root: Some("/option".into()),
@@ -156,7 +156,7 @@ fn options_over_environment_over_file() {
     };
     let config = load(&place.sources, overrides).unwrap();
     assert_eq!(config.client.wait, Some(Wait::For(Duration::from_secs(7_200))));
-    assert_eq!(config.signaling.http.as_str(), "http://option:1/");
+    assert_eq!(config.signaling.first().http.as_str(), "http://option:1/");
     assert_eq!(config.shared_storage_root, Some("/option".into()));
     assert_eq!(config.worker.state_dir, place.sources.cwd.join("state"));
     assert!(config.ice.servers.is_empty() && config.worker.maintenance);
@@ -171,11 +171,31 @@ fn a_conflict_between_variable_and_file_is_reported() {
     place.in_cwd("signaling_http = 'http://file:8001'");
     place.sources.signaling_websocket = Some("ws://env:8080".into());
     let config = place.load();
-    assert_eq!(config.signaling.http.as_str(), "http://file:8001/");
+    assert_eq!(config.signaling.first().http.as_str(), "http://file:8001/");
     assert!(config.warnings[0].contains("two different signaling servers"));
     place.sources.signaling_websocket = Some("env".into());
     let error = load(&place.sources, Overrides::default()).unwrap_err().to_string();
     assert!(error.contains("SLEAP_RTC_SIGNALING_WS expects a URL"), "{error}");
+}
+
+#[test]
+fn several_servers_are_named_in_the_file_or_in_the_environment() {
+    let mut place = place();
+    let websockets = |place: &Place| -> Vec<String> {
+        place.load().signaling.iter().map(|server| server.websocket.to_string()).collect()
+    };
+    place.in_cwd("signaling_websocket = ['wss://a', 'wss://b', 'wss://c:9']");
+    assert_eq!(websockets(&place), ["wss://a/", "wss://b/", "wss://c:9/"]);
+    place.in_cwd("signaling_http = ['http://a:1', 'http://b:2']");
+    assert_eq!(websockets(&place), ["ws://a:1/", "ws://b:2/"]);
+    place.sources.signaling_http = Some("http://c:3, http://d:4,".into());
+    assert_eq!(websockets(&place), ["ws://c:3/", "ws://d:4/"]);
+    place.sources.signaling_websocket = Some("ws://e:5".into());
+    let error = load(&place.sources, Overrides::default()).unwrap_err().to_string();
+    assert!(error.contains("1 addresses of WebSockets and 2 for HTTP"), "{error}");
+    place.sources = Sources { signaling_http: None, signaling_websocket: None, ..place.sources };
+    assert!(place.error("signaling_websocket = []").contains("expects at least one"));
+    assert!(place.error("signaling_websocket = ['ws://a', 'b']").contains("expects a URL"));
 }
 
 #[test]
@@ -272,6 +292,7 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[environments.other.policy.selection]\nplugins = 'x'",
         "signaling_http = 5",
         "signaling_http = 'ws://a'",
+        "signaling_websocket = ['ws://a', 1]",
         "[worker]\ngpus = [\n  { model = 'a', memory_mib = 1 },\n  { model = 'b' },\n]",
         "[worker]\ngpus = [{ model = 'a', memory_mib = -1 }]",
         "[worker]\nmax_package = '50 gigs'",
@@ -296,6 +317,9 @@ fn mistakes_name_file_line_and_the_nearest_key() {
         "[signaling]\nice_lifetime = '1 s'",
         "[signaling]\ntls_cert = 'chain.pem'",
         "[signaling]\ntls_key = 'key.pem'",
+        "[signaling]\ncluster = 'http://broker'",
+        "[signaling]\ncluster = ['nats://me:hunter2@broker:99999']",
+        "[signaling]\ncluster_token_file = 'token'",
         "[signaling.limits]\nframe = '2 MiB'",
         "[signaling.limits]\nroom_peers = 0",
         "[signaling.limits]\nregister_within = '1 d'",
@@ -349,6 +373,18 @@ fn the_examples_show_the_defaults_as_they_are() {
 }
 
 #[test]
+fn a_server_of_several_is_configured() {
+    let place = place();
+    place.in_cwd(include_str!("../../../examples/signaling-cluster.toml"));
+    let cluster = place.load().server.cluster.unwrap();
+    assert_eq!((cluster.brokers.len(), &*cluster.names()[0]), (3, "nats://broker-a.lab:4222"));
+    assert_eq!(cluster.token_file, Some("/etc/sleap-rtc/cluster-token".into()));
+    place.in_cwd("[signaling]\ncluster = 'nats://me:hunter2@broker'\n");
+    let config = place.load();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
 fn a_worker_of_a_cluster_is_configured_and_its_mistakes_are_found() {
     let place = place();
     place.in_cwd(include_str!("../../../examples/slurm.toml"));
@@ -379,7 +415,7 @@ proptest! {
     #[test]
     fn no_value_can_make_it_panic(
         key in prop::sample::select(vec![
-            "signaling_http", "worker.gpus", "worker.max_package", "worker.slots", "ice.servers", "ice.bind",
+            "signaling_http", "signaling_websocket", "worker.gpus", "worker.max_package", "worker.slots", "ice.servers", "ice.bind",
             "signaling.ice_servers", "signaling.ice_lifetime", "ice.from_signaling",
             "policy.selection.settings", "policy.selection.timeout", "policy.estimate.plugin", "signaling.listen", "default",
             "environments", "worker", "environments.x.ice", "client.user",

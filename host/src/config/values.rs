@@ -2,9 +2,10 @@
 
 use super::{Wait, units};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sleap_rtc_base::transport::Transport;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -117,6 +118,42 @@ impl Visitor<'_> for WaitVisitor {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<WaitChoice, E> {
         units::duration(text).map(|time| WaitChoice(Some(Wait::For(time)))).map_err(E::custom)
+    }
+}
+
+/// A text, or a list of texts with at least one.
+#[derive(Debug, Clone)]
+pub(crate) struct OneOrMore<T>(pub(crate) Vec<T>);
+
+impl<'de, T: TryFrom<String, Error = String>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMoreVisitor(PhantomData))
+    }
+}
+
+struct OneOrMoreVisitor<T>(PhantomData<T>);
+
+impl<'de, T: TryFrom<String, Error = String>> Visitor<'de> for OneOrMoreVisitor<T> {
+    type Value = OneOrMore<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or a list of strings")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<OneOrMore<T>, E> {
+        let one = T::try_from(text.to_owned()).map_err(E::custom)?;
+        Ok(OneOrMore(vec![one]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore<T>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(text) = list.next_element::<String>()? {
+            all.push(T::try_from(text).map_err(A::Error::custom)?);
+        }
+        match all.is_empty() {
+            true => Err(A::Error::custom("expects at least one")),
+            false => Ok(OneOrMore(all)),
+        }
     }
 }
 

@@ -91,10 +91,10 @@ impl Connecting {
         rtc::answer(options, &self.offer.sdp).await
     }
 
-    /// Expects the client's call over iroh, if both sides have it.
+    /// Expects the client's call about this offer over iroh, if both sides have it.
     fn expect(&self) -> Option<Expected> {
         let (endpoint, caller) = (self.context.endpoint.as_ref()?, self.offer.iroh.as_ref()?);
-        let expected = endpoint.expect(caller);
+        let expected = endpoint.expect(caller, self.offer.attempt);
         expected.inspect_err(|error| tracing::debug!(%error, "no connection over iroh")).ok()
     }
 

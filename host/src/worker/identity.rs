@@ -6,12 +6,11 @@ use sleap_rtc_base::folder::private;
 use sleap_rtc_base::json_file;
 use sleap_rtc_base::lock;
 use sleap_rtc_protocol::ids::{IdToken, PeerId};
-use sleap_rtc_signaling::client::{HttpApi, PeerIdentity};
+use sleap_rtc_signaling::client::{Endpoints, HttpApi, PeerIdentity, Servers};
 use sleap_rtc_trust::credential::{Credential, PeerPart, RoomToken};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use url::Url;
 
 const FILE: &str = "identity.json";
 /// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the server.
@@ -112,9 +111,12 @@ impl StateFolder {
         keys.map_err(|error| IdentityError::Io { path, source: error.kind().into() })
     }
 
-    /// The identity of the last run at this server.
-    fn load(&self, server: &str) -> Result<Option<SavedIdentity>, IdentityError> {
-        Ok(self.all()?.into_iter().find(|saved| saved.server == server))
+    /// The identity of the last run at one of these servers, which share what they know.
+    fn load(&self, servers: &Servers) -> Result<Option<SavedIdentity>, IdentityError> {
+        let is_theirs = |saved: &SavedIdentity| {
+            servers.iter().any(|server| saved.server == server.http.as_str())
+        };
+        Ok(self.all()?.into_iter().find(is_theirs))
     }
 
     fn save(&self, last: SavedIdentity) -> Result<(), IdentityError> {
@@ -140,16 +142,16 @@ impl StateFolder {
 }
 
 /// Signs in, with the identity of the last run if possible. Returns it with the room to enter: the one of
-/// the options, of the last run, or a new one.
+/// the options, of the last run, or a new one. Also returns the server that has answered.
 pub(crate) async fn join(
     state: &StateFolder,
-    api: &HttpApi,
-    server: &Url,
+    servers: &Servers,
     wanted: &WorkerRoom,
-) -> Result<(PeerIdentity, Credential), super::WorkerError> {
-    let saved = if *wanted == WorkerRoom::New { None } else { state.load(server.as_str())? };
+) -> Result<(Endpoints, PeerIdentity, Credential), super::WorkerError> {
+    let saved = if *wanted == WorkerRoom::New { None } else { state.load(servers)? };
     // The server replaces an identity that it does not know. Other errors end the worker and keep it.
-    let identity = api.sign_in(saved.as_ref().map(|saved| &saved.id_token)).await?;
+    let renew = saved.as_ref().map(|saved| &saved.id_token);
+    let (server, identity) = servers.sign_in(renew).await?;
     if let Some(saved) = saved.as_ref().filter(|saved| saved.peer_id != identity.peer_id) {
         tracing::warn!(
             before = %saved.peer_id,
@@ -165,17 +167,17 @@ pub(crate) async fn join(
         (WorkerRoom::Join(room), Some(kept)) if *room == kept.for_clients() => kept,
         (WorkerRoom::Join(room), _) => room.clone(),
         (WorkerRoom::Kept, Some(room)) => room,
-        _ => new_room(api, &identity).await?,
+        _ => new_room(&server, &identity).await?,
     };
-    Ok((identity, room))
+    Ok((server, identity, room))
 }
 
 /// Creates a room. The server learns only its own part of the token.
 pub(crate) async fn new_room(
-    api: &HttpApi,
+    server: &Endpoints,
     identity: &PeerIdentity,
 ) -> Result<Credential, super::WorkerError> {
-    let room = api.create_room(&identity.id_token).await?;
+    let room = HttpApi::new(&server.http).create_room(&identity.id_token).await?;
     let mut random = [0; 48];
     rand::fill(&mut random[..]);
     let token = RoomToken::new(room.token, PeerPart::from_random(random))?;
@@ -186,12 +188,12 @@ pub(crate) async fn new_room(
 /// replace the saved room.
 pub(crate) fn remember(
     state: &StateFolder,
-    server: &Url,
+    servers: &Servers,
     identity: &PeerIdentity,
     room: &Credential,
 ) -> Result<(), IdentityError> {
     state.save(SavedIdentity {
-        server: server.to_string(),
+        server: servers.first().http.to_string(),
         peer_id: identity.peer_id.clone(),
         id_token: identity.id_token.clone(),
         room: room.clone(),

@@ -77,7 +77,7 @@ mod queue_report;
 mod queue_status;
 mod retention;
 mod running;
-mod slots;
+pub(crate) mod slots;
 mod staged_job;
 mod startup;
 mod storage;
@@ -89,7 +89,7 @@ mod usage;
 mod worker_view;
 
 use crate::config::{Config, RetentionConfig, SlotsConfig};
-use crate::endpoint;
+use crate::endpoint::{self, RelayReach};
 use crate::pairing::PairError;
 use announce::JoinedRoom;
 use control::Control;
@@ -117,7 +117,7 @@ use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{Description, IceServers};
 use sleap_rtc_protocol::standing::Caller;
-use sleap_rtc_signaling::client::{HttpApi, SignalingClient, SignalingError};
+use sleap_rtc_signaling::client::{Endpoints, HttpApi, SignalingClient, SignalingError};
 use sleap_rtc_transfer::{Hashes, Limits};
 use sleap_rtc_trust::credential::{Credential, TokenError};
 use sleap_rtc_trust::device::DeviceId;
@@ -147,6 +147,15 @@ pub struct WorkerOptions {
     pub credentials_file: Option<PathBuf>,
     /// Whether the worker waits for running jobs before it ends. Otherwise they continue on their own.
     pub drain: bool,
+    /// Where others reach the server that the worker serves itself. `None` if it is configured like theirs.
+    pub page_at: Option<Url>,
+}
+
+impl WorkerOptions {
+    /// Where browsers find the page of the server, if it has one.
+    fn page(&self, server: &Endpoints) -> Url {
+        self.page_at.as_ref().unwrap_or(&server.http).clone()
+    }
 }
 
 /// The room that a worker enters.
@@ -350,12 +359,11 @@ pub async fn run(
     let last_gpus = RememberedGpus::load(&config.worker.state_dir);
     let pool = startup::find_gpus(&config.worker, &last_gpus).await?;
     let slots = SlotGpus::configured(&config.worker, &pool);
-    let api = HttpApi::new(&config.signaling.http);
     let endpoint = endpoint::open(&config, &config.worker.state_dir).await?;
     let mut capabilities = startup::capabilities(&pool, &slots, &config.worker, &runner);
     capabilities.own.extend(endpoint.as_ref().map(endpoint::property));
     let wanted = pairing::resolve(&options.room, &config).await?;
-    let entering = startup::enter(&config, &wanted, &state, &api, &capabilities);
+    let entering = startup::enter(&config, &wanted, &state, &capabilities);
     let Some(entered) = shutdown.run_until_cancelled(entering).await else { return Ok(()) };
     let startup::Entered { identity, room, signaling, events } = entered?;
     let context = startup::context(
@@ -374,7 +382,7 @@ pub async fn run(
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
     // Whoever reads the credentials may call at once.
     let control = Control::of(&config, &context, &own_id, &room);
-    let page = signaling.has_page().then(|| config.signaling.http.clone());
+    let page = signaling.has_page().then(|| options.page(&signaling.server()));
     let whose = (&own_id, &room);
     let joined = say_how_to_join(&config, &options, &context.trust, whose, page)?;
     let is_watched = pool.is_watched();
@@ -383,7 +391,7 @@ pub async fn run(
     let background = Background::start(context.clone(), &coordinator, is_watched);
     background.keep_members(&context, joined);
     if let Some(endpoint) = endpoint.clone() {
-        background.spawn(endpoint::use_relay(endpoint, signaling.relay()));
+        background.spawn(endpoint::use_relay(endpoint, signaling.relay(), RelayReach::OwnServer));
     }
     background.spawn(control.serve(coordinator.handle()));
     coordinator.run(events, shutdown, options.drain).await;
@@ -392,7 +400,7 @@ pub async fn run(
         endpoint.close().await;
     }
     report_failures(&policies);
-    deregister(signaling, &api).await;
+    deregister(signaling).await;
     Ok(())
 }
 
@@ -424,9 +432,9 @@ fn report_failures(policies: &Policies) {
     }
 }
 
-async fn deregister(signaling: SignalingClient, api: &HttpApi) {
+async fn deregister(signaling: SignalingClient) {
     // The newest token, because the first one may have expired.
-    let identity = signaling.identity();
+    let (identity, api) = (signaling.identity(), HttpApi::new(&signaling.server().http));
     signaling.close().await;
     if let Err(error) = api.delete_peer(&identity.id_token, &identity.peer_id).await {
         // Closing the socket has deregistered the worker already, and a Python server refuses this call.

@@ -28,6 +28,9 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long the client of a job has to begin to fetch its results before they may be removed to
 /// free space.
 const FETCH_MS: u64 = 60_000;
+/// How long a job that has failed without results stays, however full the disk is, so that its client learns how it
+/// ended.
+const TELL_MS: u64 = 86_400_000;
 /// New jobs are refused while unfetched results take more than this part of the limit, in percent.
 const FULL_PERCENT: u64 = 90;
 /// The most users that a refusal names.
@@ -120,6 +123,8 @@ struct StoredJob {
     fetched_ms: Option<u64>,
     /// Whether it has results that its owner may want.
     has_results: bool,
+    /// Whether its owner has cancelled it.
+    is_cancelled: bool,
     /// The size of its package, which nothing needs any more.
     package_bytes: u64,
     /// The size of everything else.
@@ -133,6 +138,14 @@ impl StoredJob {
             Some(fetched_ms) => Some(fetched_ms.max(self.ended_ms)),
             None => (!self.has_results).then_some(self.ended_ms),
         }
+    }
+
+    /// Whether it may be removed to free space: its owner wants nothing of it any more, and has had time to learn how it
+    /// ended.
+    fn may_go(&self, now_ms: u64) -> bool {
+        let is_known = self.fetched_ms.is_some() || self.is_cancelled;
+        let has_had_time = || self.ended_ms.saturating_add(TELL_MS) <= now_ms;
+        self.unneeded_since_ms().is_some() && (is_known || has_had_time())
     }
 
     fn is_due(&self, limits: &RetentionConfig, now_ms: u64) -> bool {
@@ -171,7 +184,7 @@ fn plan(jobs: &[StoredJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize
     let size = |index: &usize| jobs[*index].package_bytes + jobs[*index].kept_bytes;
     let total: u64 = left.iter().map(size).sum();
     let excess_bytes = total.saturating_sub(limits.bytes);
-    let (freed, excess_bytes) = free(jobs, &left, excess_bytes);
+    let (freed, excess_bytes) = free(jobs, &left, excess_bytes, now_ms);
     removals.extend(freed);
     removals.extend(free_unfetched(jobs, &left, excess_bytes, now_ms));
     removals
@@ -183,6 +196,7 @@ fn free(
     jobs: &[StoredJob],
     indices: &[usize],
     mut wanted_bytes: u64,
+    now_ms: u64,
 ) -> (Vec<(usize, Removal)>, u64) {
     let mut removals = Vec::new();
     let mut oldest: Vec<usize> = indices.to_vec();
@@ -197,7 +211,7 @@ fn free(
     for index in indices {
         *by_user.entry(&jobs[*index].user).or_default() += jobs[*index].kept_bytes;
     }
-    oldest.retain(|index| jobs[*index].unneeded_since_ms().is_some());
+    oldest.retain(|index| jobs[*index].may_go(now_ms));
     while wanted_bytes > 0 {
         let of_most = |(place, index): &(usize, &usize)| {
             (by_user.get(jobs[**index].user.as_str()).copied(), Reverse(*place))
@@ -247,7 +261,7 @@ fn finished(state_dir: &Path) -> (Vec<JobFolder>, Vec<StoredJob>) {
 pub(crate) fn make_room(state_dir: &Path, wanted_bytes: u64) -> u64 {
     let (folders, jobs) = finished(state_dir);
     let all: Vec<usize> = (0..jobs.len()).collect();
-    let (removals, left_bytes) = free(&jobs, &all, wanted_bytes);
+    let (removals, left_bytes) = free(&jobs, &all, wanted_bytes, now_ms());
     for (index, why) in removals {
         remove(&folders[index], &jobs[index], why);
     }
@@ -298,12 +312,14 @@ fn finished_job(folder: &JobFolder) -> Option<StoredJob> {
     let JobState::Finished(outcome) = record.state else { return None };
     let package_bytes = bytes_on_disk(&folder.files_dir());
     let user = folder.spec().description.user.clone();
+    let is_cancelled = outcome == JobOutcome::Cancelled;
     Some(StoredJob {
         user: user.unwrap_or_else(|| folder.owner().to_string()),
         ended_ms: folder.last_event().ok().flatten().map_or(record.created_ms, |last| last.at_ms),
         fetched_ms: folder.fetched_ms(),
         // No client waits for a cancelled job.
-        has_results: outcome != JobOutcome::Cancelled && folder.has_results(),
+        has_results: !is_cancelled && folder.has_results(),
+        is_cancelled,
         package_bytes,
         kept_bytes: bytes_on_disk(folder.path()).saturating_sub(package_bytes),
     })
@@ -326,7 +342,16 @@ mod tests {
         let fetched_ms = fetched_day.map(|day| day * DAY_MS);
         let (ended_ms, package_bytes, kept_bytes) = (ended_day * DAY_MS, 50, 50);
         let user = "ada".to_owned();
-        StoredJob { user, ended_ms, fetched_ms, has_results, package_bytes, kept_bytes }
+        let is_cancelled = false;
+        StoredJob {
+            user,
+            ended_ms,
+            fetched_ms,
+            has_results,
+            is_cancelled,
+            package_bytes,
+            kept_bytes,
+        }
     }
 
     #[test]
@@ -366,6 +391,23 @@ mod tests {
         assert_eq!(with(100), all(&[2, 3]));
         // The results that were promised last go first.
         assert_eq!(with(0), all(&[2, 3, 1, 0]));
+    }
+
+    #[test]
+    fn a_job_that_failed_is_not_removed_to_free_space_before_its_owner_knows() {
+        let removed = |job: StoredJob, now_ms| {
+            let (removals, _) = free(&[job], &[0], u64::MAX, now_ms);
+            removals.contains(&(0, Removal::NoRoom))
+        };
+        let failed = || job(5, None, false);
+        assert!(!removed(failed(), 6 * DAY_MS - 1));
+        assert!(removed(failed(), 6 * DAY_MS));
+        // Who has fetched the results, or has cancelled the job, knows.
+        assert!(removed(job(5, Some(5), true), 5 * DAY_MS));
+        assert!(removed(StoredJob { is_cancelled: true, ..failed() }, 5 * DAY_MS));
+        // Its package goes at once.
+        let (removals, _) = free(&[failed()], &[0], u64::MAX, 5 * DAY_MS);
+        assert_eq!(removals, [(0, Removal::Package)]);
     }
 
     #[test]

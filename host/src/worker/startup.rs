@@ -29,7 +29,7 @@ use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
-    HttpApi, PeerIdentity, SignalingClient, SignalingError, SignalingEvent,
+    PeerIdentity, Servers, SignalingClient, SignalingError, SignalingEvent,
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
 use sleap_rtc_trust::credential::Credential;
@@ -66,21 +66,20 @@ pub(crate) async fn enter(
     config: &Config,
     wanted: &WorkerRoom,
     state: &StateFolder,
-    api: &HttpApi,
     capabilities: &Capabilities,
 ) -> Result<Entered, WorkerError> {
-    let server = &config.signaling.http;
-    let (identity, mut room) = identity::join(state, api, server, wanted).await?;
-    let registered = match register(config, &identity, &room, capabilities).await {
+    let (server, identity, mut room) = identity::join(state, &config.signaling, wanted).await?;
+    let servers = config.signaling.beginning_with(&server);
+    let registered = match register(&servers, &identity, &room, capabilities).await {
         Err(SignalingError::RoomRefused { .. }) if *wanted == WorkerRoom::Kept => {
             warn!("the room of the last run does not exist any more; creating a new one");
-            room = identity::new_room(api, &identity).await?;
-            register(config, &identity, &room, capabilities).await
+            room = identity::new_room(&server, &identity).await?;
+            register(&servers, &identity, &room, capabilities).await
         }
         registered => registered,
     };
     let (signaling, events) = registered?;
-    identity::remember(state, server, &identity, &room)?;
+    identity::remember(state, &config.signaling, &identity, &room)?;
     Ok(Entered { identity, room, signaling, events })
 }
 
@@ -287,14 +286,14 @@ fn metadata(capabilities: &Capabilities) -> Metadata {
 type Registered = (SignalingClient, tokio::sync::mpsc::Receiver<SignalingEvent>);
 
 async fn register(
-    config: &Config,
+    servers: &Servers,
     identity: &PeerIdentity,
     room: &Credential,
     capabilities: &Capabilities,
 ) -> Result<Registered, SignalingError> {
-    let endpoints = config.signaling.clone();
     // The registration must outlive `shutdown`, so that the worker can deregister.
     let (metadata, cancel) = (metadata(capabilities), CancellationToken::new());
     let (identity, room) = (identity.clone(), room.for_server());
-    SignalingClient::connect(endpoints, identity, room, Role::Worker, metadata, cancel).await
+    let servers = servers.clone();
+    SignalingClient::connect(servers, identity, room, Role::Worker, metadata, cancel).await
 }

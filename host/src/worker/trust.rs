@@ -12,7 +12,7 @@ use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::Description;
 use sleap_rtc_protocol::worker::FIRST_FRAME;
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::Servers;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::handshake::{Admits, Identity};
@@ -90,7 +90,7 @@ impl ClientCheck {
 
     /// Logs once whom the room's credential trusts, and what third parties on the way to the server
     /// can see.
-    pub(crate) fn report(&self, signaling: &Endpoints) {
+    pub(crate) fn report(&self, signaling: &Servers) {
         if let Some(exposure) = signaling.exposure() {
             warn!("{exposure}");
         }

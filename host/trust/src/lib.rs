@@ -13,6 +13,7 @@
 //! | [`handshake`] | how two peers prove who they are, bound to their connection |
 //! | [`pairing`] | how two devices meet that share a code of two words |
 //! | [`job_key`] | the proof of the right to a job, and what verifies it |
+//! | [`goal`] | what a client wants of a worker, and the offer for it |
 //! | [`removal`] | which devices have been removed from a room |
 //! | [`sealed_note`] | what the workers of a room tell each other through the server |
 //!
@@ -44,6 +45,7 @@ pub mod certificate;
 pub mod credential;
 pub mod device;
 mod encoding;
+pub mod goal;
 pub mod handshake;
 pub mod job_key;
 pub mod pairing;

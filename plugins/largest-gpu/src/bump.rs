@@ -43,4 +43,25 @@ unsafe impl GlobalAlloc for Bump {
     }
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        // A text that is being written grows where it is, as long as nothing comes behind it.
+        if place as usize + layout.size() == self.next.load(Relaxed) {
+            let after = place as usize + bytes;
+            if after <= self.end.load(Relaxed) {
+                self.next.store(after, Relaxed);
+                return place;
+            }
+        }
+        if bytes <= layout.size() {
+            return place;
+        }
+        // SAFETY: the caller's, who has the size and the alignment from a valid layout.
+        let moved = unsafe { self.alloc(Layout::from_size_align_unchecked(bytes, layout.align())) };
+        if !moved.is_null() {
+            // SAFETY: the new block is behind the old one, and larger.
+            unsafe { place.copy_to_nonoverlapping(moved, layout.size()) };
+        }
+        moved
+    }
 }

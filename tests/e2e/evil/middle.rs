@@ -34,7 +34,7 @@ impl Overheard {
 /// The state of an offer until its answer arrives.
 enum Pending {
     Webrtc { toward_client: Connection, answer: Sdp, toward_worker: Offering },
-    Iroh { toward_client: Endpoint, expected: Expected, toward_worker: Endpoint },
+    Iroh { toward_client: Endpoint, expected: Expected, toward_worker: Endpoint, attempt: u64 },
     Diverted { wanted: Value },
 }
 
@@ -85,6 +85,7 @@ impl Middle {
         }
         match &self.plot {
             Plot::Listens
+            | Plot::RepeatsOffers
             | Plot::WithholdsNotes
             | Plot::SpoilsPackets(_)
             | Plot::SwapsRooms { .. } => {}
@@ -97,11 +98,15 @@ impl Middle {
             }
             Plot::SwapsEndpoints => {
                 let (toward_client, toward_worker) = (endpoint().await, endpoint().await);
-                let expected = toward_client.expect(&iroh(&frame)).unwrap();
+                let attempt = attempt(&frame);
+                let expected = toward_client.expect(&iroh(&frame), Some(attempt)).unwrap();
                 frame["iroh"] = json!(toward_worker.address());
-                self.pending = Some(Pending::Iroh { toward_client, expected, toward_worker });
+                self.pending =
+                    Some(Pending::Iroh { toward_client, expected, toward_worker, attempt });
             }
-            Plot::StripsMarks => strip(&mut frame),
+            Plot::StripsMarks => MARKS.iter().for_each(|mark| strip(&mut frame, mark)),
+            Plot::StripsMark(mark) => strip(&mut frame, mark),
+            Plot::RenumbersOffers => frame["attempt"] = json!(attempt(&frame) + 1),
             Plot::PlaysWorker(words) => {
                 let (connection, answer) = rtc::answer(&options(), &sdp(&frame)).await.unwrap();
                 tokio::spawn(play(connection, words.clone(), self.overheard.clone()));
@@ -119,6 +124,13 @@ impl Middle {
         (Some(frame), None)
     }
 
+    /// A frame as often as the server delivers it.
+    pub fn repeated(&self, frame: Option<Value>) -> Vec<Value> {
+        let copies = frame.iter().any(|frame| frame["type"] == "offer");
+        let again = frame.clone().filter(|_| copies && self.plot == Plot::RepeatsOffers);
+        frame.into_iter().chain(again).collect()
+    }
+
     fn withholds(&self, frame: &Value) -> bool {
         let is_note = frame["payload"]["app_message_type"] == "worker_note";
         is_note && self.plot == Plot::WithholdsNotes
@@ -132,8 +144,11 @@ impl Middle {
         if frame["type"] != "answer" {
             return Some(frame);
         }
-        if self.plot == Plot::StripsMarks {
-            strip(&mut frame);
+        match &self.plot {
+            Plot::StripsMarks => MARKS.iter().for_each(|mark| strip(&mut frame, mark)),
+            Plot::StripsMark(mark) => strip(&mut frame, mark),
+            Plot::RenumbersOffers => frame["attempt"] = json!(attempt(&frame) - 1),
+            _ => {}
         }
         match self.pending.take() {
             None => {}
@@ -156,13 +171,13 @@ impl Middle {
                     pass_on(&to_client, &to_worker, &overheard).await;
                 });
             }
-            Some(Pending::Iroh { toward_client, expected, toward_worker }) => {
+            Some(Pending::Iroh { toward_client, expected, toward_worker, attempt }) => {
                 let worker = iroh(&frame);
                 frame["iroh"] = json!(toward_client.address());
                 let overheard = self.overheard.clone();
                 tokio::spawn(async move {
                     let to_client = expected.session().await.unwrap();
-                    let to_worker = toward_worker.call(&worker, LIMIT).await.unwrap();
+                    let to_worker = toward_worker.call(&worker, attempt, LIMIT).await.unwrap();
                     let to_worker = to_worker.session().await.unwrap();
                     pass_on_sessions(&to_client, &to_worker, &overheard).await;
                     drop(toward_client);
@@ -176,10 +191,15 @@ impl Middle {
 /// A job that an older client submits.
 const SUBMISSION: &str = r#"{"frame":"submit","spec":{"id":"evil","secret":"s","name":"n","description":{"job_type":"training","model_types":[],"requirements":{}}}}"#;
 
-fn strip(frame: &mut Value) {
-    for mark in ["protocols", "iroh", "purpose", "attempt"] {
-        frame.as_object_mut().unwrap().remove(mark);
-    }
+/// The keys of offers and answers that only our own programs send.
+pub const MARKS: [&str; 4] = ["protocols", "iroh", "purpose", "attempt"];
+
+fn strip(frame: &mut Value, mark: &str) {
+    frame.as_object_mut().unwrap().remove(mark);
+}
+
+fn attempt(frame: &Value) -> u64 {
+    frame["attempt"].as_u64().unwrap()
 }
 
 /// The channel on which a client begins its conversation.

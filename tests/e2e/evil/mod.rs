@@ -71,6 +71,51 @@ fn a_server_that_strips_the_marks_of_our_programs_is_refused_by_name() {
 }
 
 #[test]
+fn a_server_that_strips_one_mark_gains_nothing() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    for (plot, words) in [
+        (Plot::StripsMark("protocols"), "shows no key"),
+        (Plot::StripsMark("attempt"), "signed a different connection"),
+        (Plot::RenumbersOffers, "signed a different connection"),
+    ] {
+        let evil = EvilServer::before(server.address(), plot);
+        let ended = train(&site, &evil, worker.credentials(), &["--transport", "webrtc"]);
+        assert_refused(&ended, &evil, &worker, &[words]);
+    }
+    // Over iroh a call about another offer is not even answered.
+    for plot in [Plot::StripsMark("attempt"), Plot::RenumbersOffers] {
+        let evil = EvilServer::before(server.address(), plot);
+        let ended = train(&site, &evil, worker.credentials(), &["--transport", "iroh"]);
+        assert_refused(&ended, &evil, &worker, &[worker.peer_id()]);
+    }
+    // Without these there is another transport, or another wish, and the same proof.
+    for mark in ["iroh", "purpose"] {
+        let evil = EvilServer::before(server.address(), Plot::StripsMark(mark));
+        let client = TestClient::new(&site, evil.address()).train(&fixture("train_single.zip"));
+        let ended = client.session(worker.credentials()).run();
+        ended.assert_code(0);
+        assert!(worker.log().contains("the client has proven who it is"), "{}", worker.log());
+    }
+}
+
+#[test]
+fn a_server_that_repeats_offers_starts_nothing_twice() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    for transport in ["webrtc", "iroh"] {
+        let evil = EvilServer::before(server.address(), Plot::RepeatsOffers);
+        let before = worker.jobs().len();
+        let client = TestClient::new(&site, evil.address()).train(&fixture("train_single.zip"));
+        let client = client.arguments(&["--transport", transport]);
+        client.session(worker.credentials()).run().assert_code(0);
+        assert_eq!(worker.jobs().len(), before + 1, "{transport}");
+    }
+}
+
+#[test]
 fn a_server_that_plays_the_worker_is_refused() {
     let site = Site::new();
     let server = site.server();

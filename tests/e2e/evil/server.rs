@@ -29,6 +29,12 @@ pub enum Plot {
     SwapsEndpoints,
     /// It removes the keys that only our own programs send.
     StripsMarks,
+    /// It removes one of them.
+    StripsMark(&'static str),
+    /// It gives offers other numbers, and answers the numbers that their clients expect.
+    RenumbersOffers,
+    /// It delivers each offer twice.
+    RepeatsOffers,
     /// It opens its own connections, and speaks to the worker like an older client.
     SkipsTheProof,
     /// It plays the worker, and begins with this message.
@@ -195,10 +201,10 @@ impl Serving {
                 true => middle.said_by_peer(frame).await,
                 false => (None, middle.said_by_server(frame).await),
             };
-            if let Some(frame) = to_server
-                && server.send(Message::text(frame.to_string())).await.is_err()
-            {
-                return;
+            for frame in middle.repeated(to_server) {
+                if server.send(Message::text(frame.to_string())).await.is_err() {
+                    return;
+                }
             }
             if let Some(frame) = to_peer
                 && peer.send(Message::text(frame.to_string())).await.is_err()

@@ -30,7 +30,7 @@ fn a_folder_is_a_package_whether_chosen_or_dropped() {
     browser.click("nav button", "Train");
     browser.type_into("#folder", package.to_str().unwrap());
     browser.wait_text(".facts", "single_instance", SOON);
-    browser.click("button", "Something else");
+    browser.click("button", "Choose something else");
     browser.drop_on(".drop", &package);
     browser.wait_text(".facts", "single_instance", SOON);
     browser.click("button", "Start");

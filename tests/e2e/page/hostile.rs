@@ -2,7 +2,9 @@
 
 use super::{assert_well_behaved, join};
 use crate::support::*;
+use serde_json::json;
 use std::fs;
+use std::net::Ipv4Addr;
 
 #[test]
 fn a_hostile_name_is_shown_as_a_text() {
@@ -16,6 +18,57 @@ fn a_hostile_name_is_shown_as_a_text() {
     browser.open(&worker.page_link());
     browser.wait_text(".worker", name, SOON);
     assert!(browser.run("return window.hacked === undefined").as_bool().unwrap());
+    assert_well_behaved(&browser, &server);
+}
+
+/// Markup, a change of direction, and what a terminal would obey.
+const EVIL: &str = "<img src=x onerror=hacked()>\u{202e}\u{1b}[2J";
+
+#[track_caller]
+fn assert_harmless(shown: &str) {
+    assert!(shown.contains("<img src=x onerror=hacked()>"), "{shown}");
+    assert!(!shown.contains(['\u{202e}', '\u{1b}']), "{shown:?}");
+}
+
+#[test]
+fn a_hostile_worker_and_its_refusal_are_shown_as_texts() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = site.worker(&server);
+    let job = json!({"owner": "peer-x", "user": EVIL, "since_ms": 0, "job_type": "training"});
+    let properties = json!({
+        "hostname": EVIL, "status": "available", "protocols": ["sleap-rtc/1"], "sleap_version": EVIL,
+        "gpus": [{"model": EVIL.repeat(50), "memory_mib": 99_000}], "jobs": [job], "queue": [],
+        "max_concurrent_jobs": 2, "slots_free": 1,
+    });
+    let metadata = json!({"tags": [], "properties": properties});
+    let credentials = worker.credentials();
+    let at = (credentials.room_id.as_str(), credentials.token.as_str());
+    let own = Ipv4Addr::LOCALHOST;
+    let mut evil = Observer::join_from(own, "worker", metadata, server.address(), at);
+    join(&browser, &worker);
+    let shown = browser.wait_text(".worker", "<img src=x", SOON);
+    assert_harmless(&shown);
+    assert!(shown.len() < 2_000, "{} bytes of a worker are shown", shown.len());
+
+    browser.click("nav button", "Train");
+    browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
+    browser.click(".choice label", "<img src=x");
+    browser.click("button", "Start");
+    let asked = evil.receive("peer_message");
+    let payload = json!({
+        "app_message_type": "job_response", "job_id": asked["payload"]["job_id"], "accepted": false,
+        "reason": "busy", "message": EVIL.repeat(1_000),
+    });
+    let (from, to) = (evil.peer_id().to_owned(), asked["from_peer_id"].clone());
+    evil.send(&json!({
+        "type": "peer_message", "from_peer_id": from, "to_peer_id": to, "payload": payload,
+    }));
+    let said = browser.wait_text(".problem", "<img src=x", SOON);
+    assert_harmless(&said);
+    assert!(said.len() < 5_000, "{} bytes of a reason are shown", said.len());
+    browser.picture("hostile");
     assert_well_behaved(&browser, &server);
 }
 

@@ -40,9 +40,14 @@ const TO_ITSELF: &str = "
         .then(() => one.setRemoteDescription(other.localDescription))
         .then(() => done).finally(() => { one.close(); other.close(); })";
 
-/// A browser whose memory is watched.
+/// How often it is looked at a transfer, and at the memory. Both cost time that the transfer would have.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const MEASURE_EVERY: Duration = Duration::from_millis(500);
+
+/// A browser whose memory is watched, and the worker beside it.
 struct Watched<'a> {
     browser: &'a Browser,
+    worker: &'a TestWorker,
     idle_mib: f64,
     peak_mib: f64,
 }
@@ -50,13 +55,32 @@ struct Watched<'a> {
 impl Watched<'_> {
     /// How long it takes until `done`.
     fn until(&mut self, what: &str, done: impl Fn(&Browser) -> bool) -> Duration {
-        let started = Instant::now();
+        let worker_s = || cpu_s(self.worker.pid() as i32);
+        let (before, worker_before, started) = (self.browser.cpu_s(), worker_s(), Instant::now());
+        let (mut looked, mut measured) = (started, started);
+        let mut peak_mib = self.peak_mib;
         wait_for(what, 3 * A_WHILE, || {
-            self.peak_mib = self.peak_mib.max(self.browser.memory_mib());
+            if looked.elapsed() < LOOK_EVERY {
+                return None;
+            }
+            looked = Instant::now();
+            if measured.elapsed() >= MEASURE_EVERY {
+                peak_mib = peak_mib.max(self.browser.memory_mib());
+                measured = Instant::now();
+            }
             done(self.browser).then_some(())
         });
         let took = started.elapsed();
-        println!("{what}: {:.0} MiB above idle at most", self.peak_mib - self.idle_mib);
+        let computed = [self.browser.cpu_s() - before, worker_s() - worker_before];
+        self.peak_mib = peak_mib;
+        println!(
+            "{what}: {:.1} s, of which the browser computed {:.1} s and the worker {:.1} s; {:.0} MiB above \
+             idle at most",
+            took.as_secs_f64(),
+            computed[0],
+            computed[1],
+            peak_mib - self.idle_mib
+        );
         took
     }
 }
@@ -79,7 +103,7 @@ fn a_large_package_goes_up_once_and_its_result_comes_down_with_little_memory() {
     let (_, models) = labels_and_models(&site);
     join(&browser, &worker);
     let idle_mib = browser.memory_mib();
-    let mut watched = Watched { browser: &browser, idle_mib, peak_mib: idle_mib };
+    let mut watched = Watched { browser: &browser, worker: &worker, idle_mib, peak_mib: idle_mib };
     submit(&browser, &labels, &models[0]);
     browser.wait_text(".chip", "sending", A_WHILE);
     let up = watched.until("the upload", |browser| !shows(browser, ".chip", "sending"));
@@ -91,7 +115,10 @@ fn a_large_package_goes_up_once_and_its_result_comes_down_with_little_memory() {
         let saved = browser.saved("-results.zip").and_then(|path| path.metadata().ok());
         saved.is_some_and(|zip| zip.len() > MEGABYTES * 1_000_000)
     });
+    let (before, started) = (browser.cpu_s(), Instant::now());
     let itself = browser.run(TO_ITSELF).as_f64().unwrap();
+    let (computed, took) = (browser.cpu_s() - before, started.elapsed().as_secs_f64());
+    println!("100 MB to itself: {took:.1} s, of which the browser computed {computed:.1} s");
     let (up, down, above) = (rate(up), rate(down), watched.peak_mib - idle_mib);
     println!(
         "{MEGABYTES} MB: {up:.1} MB/s up, {down:.1} MB/s down, the browser to itself {itself:.1} MB/s; \
@@ -111,7 +138,7 @@ fn submit(browser: &Browser, labels: &std::path::Path, model: &std::path::Path) 
     browser.type_into("#data", labels.to_str().unwrap());
     browser.type_into("#model", model.to_str().unwrap());
     browser.wait_text(".files", "Remove", SOON);
-    browser.click("button", "Look into it");
+    browser.click("button", "Review");
     browser.wait_text(".facts", "tracking", A_WHILE);
     browser.click("button", "Start");
 }

@@ -5,13 +5,17 @@
 //! | `firefox` | the core in another browser |
 //! | `folders` | packages and results as folders |
 //! | `hostile` | texts of others |
+//! | `keyboard` | the keyboard alone, and screen readers |
 //! | `large` | rates, memory, and what is sent twice |
+//! | `log` | a log of many lines |
 //! | `tracking` | predictions |
 
 mod firefox;
 mod folders;
 mod hostile;
+mod keyboard;
 mod large;
+mod log;
 mod tracking;
 
 use crate::members::room;
@@ -161,9 +165,19 @@ fn a_training_is_stopped_early_and_what_it_has_learned_is_kept() {
     let Some(browser) = Browser::start(&site) else { return };
     let server = site.server();
     let worker = slow_worker(&site, &server);
+    let package = unpacked(&site, "train_single.zip");
+    let config = package.join("single_instance.yaml");
+    let settings = fs::read_to_string(&config).unwrap();
+    fs::write(config, settings.replace("max_epochs: 2\n", "max_epochs: 14\n")).unwrap();
     join(&browser, &worker);
-    submit(&browser, &fixture("train_single.zip"));
+    browser.click("nav button", "Train");
+    browser.type_into("#folder", package.to_str().unwrap());
+    browser.click("button", "Start");
     browser.wait_text(".legend", "epoch", A_WHILE);
+    // In the words of the command line.
+    let said = browser.wait_text(".curve .now", " left", A_WHILE);
+    assert!(said.starts_with("epoch ") && said.contains(" of 14, "), "{said}");
+    browser.wait_text("section .card", &said[..said.find(',').unwrap()], SOON);
     browser.click("button", "Stop early");
     browser.wait_text(".chip", "stopped early", A_WHILE);
     fetch(&browser, "best.ckpt");
@@ -303,6 +317,30 @@ fn a_file_that_is_no_package_is_refused_in_the_words_of_the_command_line() {
     );
     browser.picture("no-package");
     assert!(worker.jobs().is_empty());
+}
+
+#[test]
+fn a_room_is_forgotten_with_its_jobs_and_their_secrets() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let worker = site.worker(&server);
+    join(&browser, &worker);
+    submit(&browser, &fixture("train_single.zip"));
+    browser.wait_text(".chip", "done", A_WHILE);
+    let kept = || browser.run("return JSON.stringify(localStorage)").as_str().unwrap().to_owned();
+    let room = worker.credentials().room_id.as_str();
+    assert!(kept().contains(room), "{}", kept());
+    browser.click("button", "Leave room");
+    browser.wait_text(".rooms", "Enter", SOON);
+    browser.picture("rooms");
+    browser.click(".rooms button", "Forget");
+    wait_for("the end of the room", SOON, || (!kept().contains(room)).then_some(()));
+    assert!(!kept().contains(worker.credentials().server_token()), "{}", kept());
+    browser.reload();
+    browser.wait_text("h2", "Join a room", SOON);
+    assert_eq!(browser.texts(".rooms"), Vec::<String>::new());
+    assert_well_behaved(&browser, &server);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn models_of_an_earlier_job_predict_in_labels() {
     browser.click("button", "Models of train_single");
     browser.wait_text(".files", "Remove", SOON);
     browser.picture("track");
-    browser.click("button", "Look into it");
+    browser.click("button", "Review");
     let facts = browser.wait_text(".facts", "tracking", SOON);
     assert!(facts.contains("single_instance"), "{facts}");
     browser.picture("track-package");
@@ -51,7 +51,7 @@ fn a_folder_with_models_predicts_in_a_video() {
     browser.wait_text(".problem", "training_config.yaml", SOON);
     browser.type_into("#data", video.to_str().unwrap());
     browser.click("label", "--tracking");
-    browser.click("button", "Look into it");
+    browser.click("button", "Review");
     browser.wait_text(".facts", "tracking", SOON);
     browser.click("button", "Start");
     browser.wait_text(".chip", "done", A_WHILE);
@@ -78,7 +78,7 @@ fn text_is_no_data_in_the_words_of_the_command_line() {
     browser.click("nav button", "Track");
     browser.type_into("#model", models[0].to_str().unwrap());
     browser.type_into("#data", notes.to_str().unwrap());
-    browser.click("button", "Look into it");
+    browser.click("button", "Review");
     let words = "notes.txt is a text file, and a prediction needs labels (.slp) or a video";
     browser.wait_text(".problem", words, SOON);
     assert!(worker.jobs().is_empty());

@@ -1,6 +1,6 @@
 //! Chromium or Firefox, driven over WebDriver: what a person would do with a page, and what the browser says of it.
 
-use crate::process::{Found, Process, clean_command, processes_in};
+use crate::process::{Process, clean_command, cpu_s, processes_in};
 use crate::{SOON, Site, wait_for};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -17,8 +17,22 @@ use std::{
 const WITHOUT: &str = "SLEAP_RTC_WITHOUT_BROWSER";
 /// Names an element in the answers of WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// The name of what has the focus. The page and its main part have no name of their own.
+const FOCUSED: &str = "const focused = document.activeElement;
+    if (focused.matches('body, main')) return '';
+    return focused.ariaLabel || focused.labels?.[0]?.innerText || focused.innerText || ''";
 /// How long one command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// Keys without a character of their own, as WebDriver names them.
+pub mod keys {
+    /// Tab.
+    pub const TAB: &str = "\u{e004}";
+    /// Enter.
+    pub const ENTER: &str = "\u{e007}";
+    /// Home.
+    pub const HOME: &str = "\u{e011}";
+}
 
 /// A browser with one window, and an empty profile in the site's folder.
 pub struct Browser {
@@ -152,6 +166,52 @@ impl Browser {
         self.command("POST", &format!("/element/{element}/value"), &json!({"text": text}));
     }
 
+    /// Types into a field instead of what is in it.
+    #[track_caller]
+    pub fn replace(&self, selector: &str, text: &str) {
+        self.run(&format!("document.querySelector({selector:?}).select()"));
+        self.type_into(selector, text);
+    }
+
+    /// Presses keys, one after the other: characters, or those in [`keys`].
+    pub fn press(&self, keys: &str) {
+        let stroke =
+            |key: char| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key}));
+        let strokes: Vec<Value> = keys.chars().flat_map(stroke).collect();
+        let keyboard = json!({"type": "key", "id": "keyboard", "actions": strokes});
+        self.command("POST", "/actions", &json!({"actions": [keyboard]}));
+    }
+
+    /// Moves the focus with the Tab key until it is at something of this name.
+    #[track_caller]
+    pub fn tab_to(&self, name: &str) {
+        let found = || {
+            let focused = self.run(FOCUSED).as_str().unwrap_or_default().to_owned();
+            let is_there = focused.contains(name);
+            if !is_there {
+                self.press(keys::TAB);
+            }
+            is_there.then_some(())
+        };
+        wait_or(&format!("the focus at {name:?}"), SOON, found, || self.texts("body").join("\n"));
+    }
+
+    /// Gives the field that has the focus a file, as its user would choose it.
+    pub fn give_file(&self, path: &Path) {
+        let field = self.command("GET", "/element/active", &Value::Null);
+        let field = field[ELEMENT].as_str().expect("a field with the focus");
+        self.command("POST", &format!("/element/{field}/value"), &json!({"text": path}));
+    }
+
+    /// What a screen reader finds: role and name of everything on the page.
+    pub fn accessible(&self) -> Vec<String> {
+        let tree = self.devtools("Accessibility.getFullAXTree", &json!({}));
+        let nodes = tree["nodes"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value["value"].as_str().unwrap_or_default().to_owned();
+        let seen = nodes.iter().filter(|node| node["ignored"] != true);
+        seen.map(|node| format!("{} {}", text(&node["role"]), text(&node["name"]))).collect()
+    }
+
     /// Drops a file or a folder on an element.
     pub fn drop_on(&self, selector: &str, path: &Path) {
         let place = self.run(&format!(
@@ -172,10 +232,19 @@ impl Browser {
             let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
             line.split_whitespace().nth(1)?.parse::<f64>().ok()
         };
+        self.processes().into_iter().filter_map(of).sum::<f64>() / 1024.0
+    }
+
+    /// The time that all processes of the browser have computed so far, in seconds.
+    pub fn cpu_s(&self) -> f64 {
+        self.processes().into_iter().map(cpu_s).sum()
+    }
+
+    fn processes(&self) -> Vec<i32> {
         let processes = processes_in(&self.home).into_iter();
         // The driver keeps what the tests ask for.
-        let of_browser = |process: &Found| !process.command.contains("chromedriver");
-        processes.filter(of_browser).filter_map(|process| of(process.pid)).sum::<f64>() / 1024.0
+        let of_browser = processes.filter(|process| !process.command.contains("chromedriver"));
+        of_browser.map(|process| process.pid).collect()
     }
 
     /// Shows pages as a person who prefers the dark sees them, or the light.

@@ -9,6 +9,7 @@
 // Only the tests next to this crate use it, and most names explain themselves.
 #![allow(missing_docs, clippy::new_without_default)]
 
+mod broker;
 mod browser;
 mod client;
 pub mod disk;
@@ -30,7 +31,8 @@ pub mod terminal_picture;
 mod windows;
 mod worker;
 
-pub use browser::Browser;
+pub use broker::{TestBroker, server_lists};
+pub use browser::{Browser, keys};
 pub use client::{Ended, TestClient};
 pub use driver::{Driver, gpu_row};
 pub use http::post;
@@ -39,7 +41,7 @@ pub use netns::{Island, Machine, Nat, Network};
 pub use observer::{Observer, StatusTrace};
 pub use packages::*;
 pub use process::{Process, memory_peak_mib, python, under};
-pub use process::{kill_all, processes_in, with_program};
+pub use process::{cpu_s, kill_all, processes_in, with_program};
 pub use python_peer::{Aiortc, python_laptop, python_peer, python_program};
 pub use python_peer::{python_worker, stand_in_with_hdf5};
 pub use registry::TestRegistry;

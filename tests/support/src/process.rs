@@ -241,6 +241,17 @@ fn found(pid: i32, marker: &str) -> Option<Found> {
     named.then_some(Found { pid, command })
 }
 
+/// The time that a process has computed so far, in seconds. 0 if it has ended.
+pub fn cpu_s(pid: i32) -> f64 {
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<u64> = fields.split(' ').skip(11).take(2).flat_map(str::parse).collect();
+        Some(fields.iter().sum::<u64>())
+    };
+    ticks().unwrap_or(0) as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
 /// Kills processes that a test left behind.
 pub fn kill_all(processes: &[Found]) {
     for pid in processes.iter().filter_map(|process| Pid::from_raw(process.pid)) {

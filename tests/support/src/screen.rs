@@ -8,8 +8,9 @@ use std::time::Duration;
 
 const SETTINGS: &str = "set -g default-terminal screen-256color\nset -g history-limit 20000\n\
      set -g status off\n";
-/// Runs a command, and keeps the terminal as the command has left it. The command alone takes Ctrl-C.
-const RUN: &str = "trap : INT; \"$@\"; printf '\\nended with %s\\n' $?; exec sleep 600";
+/// Writes a text, runs a command, and keeps the terminal as the command has left it. The command alone
+/// takes Ctrl-C.
+const RUN: &str = "trap : INT; [ -z \"$1\" ] || echo \"$1\"; shift; \"$@\"; printf '\\nended with %s\\n' $?; exec sleep 600";
 /// What stands before the exit code.
 const ENDED: &str = "\nended with ";
 
@@ -21,6 +22,17 @@ pub struct TmuxScreen {
 impl TmuxScreen {
     /// Runs `client` in a terminal of this size. `None`, with a word why, where there is no tmux.
     pub fn open(site: &Site, client: &TestClient, columns: u16, lines: u16) -> Option<Self> {
+        Self::open_below(site, client, columns, lines, &[])
+    }
+
+    /// The same, below these lines.
+    pub fn open_below(
+        site: &Site,
+        client: &TestClient,
+        columns: u16,
+        lines: u16,
+        before: &[&str],
+    ) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             eprintln!("skipped: tmux is not installed");
             return None;
@@ -35,7 +47,7 @@ impl TmuxScreen {
         }
         tmux.arg("-c")
             .arg(client.home())
-            .args(["--", "sh", "-c", RUN, "sh"])
+            .args(["--", "sh", "-c", RUN, "sh", &before.join("\n")])
             .arg(command.get_program());
         let done = tmux.args(command.get_args()).output().unwrap();
         assert!(done.status.success(), "tmux: {}", String::from_utf8_lossy(&done.stderr));
@@ -78,6 +90,14 @@ impl TmuxScreen {
     /// Presses keys, by tmux's names.
     pub fn press(&self, keys: &[&str]) {
         self.ask(&[&["send-keys"], keys].concat());
+    }
+
+    /// Continues the command after Ctrl-Z, as `fg` does.
+    pub fn resume(&self) {
+        let shell = self.fact("pane_pid");
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
+        let script = format!("kill -CONT {}", children.unwrap());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     }
 
     /// Gives the terminal another size.

@@ -243,6 +243,13 @@ impl TestWorker {
         rest.split_whitespace().next().unwrap().parse().expect("an address")
     }
 
+    /// The addresses that it has printed for others, as options.
+    pub fn served_options(&self) -> Vec<String> {
+        let printed = self.stdout();
+        let options = printed.split("--signaling ").skip(1);
+        options.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned).collect()
+    }
+
     /// The link to the page that it has printed.
     #[track_caller]
     pub fn page_link(&self) -> String {

@@ -6,7 +6,7 @@ use largest_gpu::bindings::sleap_rtc::policy::types::{
     Gpu, Job, JobType, Property, Requirements, Value, Worker, WorkerStatus,
 };
 use sleap_rtc_policy::ExtensionPoint;
-use sleap_rtc_policy::examine::{self, Case, PluginFile};
+use sleap_rtc_policy::examine::{self, Candidate, Case, PluginFile};
 use sleap_rtc_policy::simulate::generate::{Recipe, generate};
 use sleap_rtc_policy::simulate::simulate;
 use sleap_rtc_policy::{OnFailure, PluginConfig, Policies, PolicyConfig};
@@ -31,7 +31,7 @@ pub fn run(options: &PolicyOptions) -> Result<()> {
     let home = tempfile::tempdir()?;
     let cache = home.path().join("cache");
     loading(rounds, &cache)?;
-    calls(rounds, &cache)?;
+    calls(rounds, home.path(), &cache)?;
     texts(rounds, &cache)?;
     queue(rounds, &cache)?;
     simulation(&cache)?;
@@ -117,23 +117,39 @@ fn loading(rounds: usize, cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prints how long calls take: to the component, with the conversions of a client, and to the
-/// native function.
-fn calls(rounds: usize, cache: &Path) -> Result<()> {
-    let candidate = PluginFile::embedded(ExtensionPoint::Selection, Some(cache))?
-        .load(ExtensionPoint::Selection, &patient())?;
+/// Prints how long calls take: to the component, to the same component as a lab's own plugin, with the conversions of a
+/// client, and to the native function.
+fn calls(rounds: usize, home: &Path, cache: &Path) -> Result<()> {
+    let embedded = PluginFile::embedded(ExtensionPoint::Selection, Some(cache))?;
+    let candidate = embedded.load(ExtensionPoint::Selection, &patient())?;
+    let file = home.join("own.wasm");
+    fs::write(&file, embedded.bytes())?;
+    let own =
+        PluginFile::open_cached(&file, Some(cache))?.load(ExtensionPoint::Selection, &patient())?;
     let defaults = PolicyConfig { cache: Some(cache.into()), ..PolicyConfig::new(cache.into()) };
     let policies = Policies::load(&defaults)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let columns = ["workers", "component ms", "best", "question ms", "best", "native ms", "ratio"];
+    let columns = [
+        "workers",
+        "component ms",
+        "best",
+        "lab's own ms",
+        "best",
+        "question ms",
+        "best",
+        "native ms",
+        "ratio",
+    ];
     println!("{}", columns.map(|column| format!("{column:>13}")).concat());
     for count in [0, 10, 100, 1_000, 10_000] {
         let case = examine::room(count);
         let (job, workers) = (job(), (0..count).map(worker).collect::<Vec<_>>());
-        let component = Times::of(rounds, || {
-            let outcome = candidate.try_case(&case);
+        let call = |plugin: &Candidate| {
+            let outcome = plugin.try_case(&case);
             outcome.answer.map(|_| outcome.took).map_err(|why| anyhow!("{count} workers: {why}"))
-        })?;
+        };
+        let component = Times::of(rounds, || call(&candidate))?;
+        let own = Times::of(rounds, || call(&own))?;
         let question = Times::of(rounds, || {
             let start = Instant::now();
             let selection = runtime.block_on(policies.select(&case.job, &case.workers));
@@ -145,8 +161,8 @@ fn calls(rounds: usize, cache: &Path) -> Result<()> {
             black_box(largest_gpu::rank(black_box(&job), black_box(&workers)));
             Ok(start.elapsed())
         })?;
-        let times = [component.median, component.best, question.median, question.best];
-        let times = times.map(|time| format!("{:>13.3}", ms(time))).concat();
+        let times = [&component, &own, &question].map(|times| [times.median, times.best]).concat();
+        let times: String = times.iter().map(|time| format!("{:>13.3}", ms(*time))).collect();
         let ratio = component.best.as_secs_f64() / native.best.as_secs_f64();
         println!("{count:>13}{times}{:>13.4}{ratio:>13.1}", ms(native.best));
     }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 /// Generous: only a hang reaches it.
 const LIMIT: Duration = Duration::from_secs(60);
+const OFFER: u64 = 1;
 
 fn loopback() -> RtcOptions {
     let bind = vec![IpAddr::from([127, 0, 0, 1])];
@@ -36,8 +37,9 @@ async fn quic_ends() -> (ClientEnd, WorkerEnd, Vec<Endpoint>) {
         Endpoint::bind(EndpointOptions::new(EndpointKey::fresh(), bind)).await.unwrap()
     };
     let (from, to) = (endpoint().await, endpoint().await);
-    let expected = to.expect(&from.address()).unwrap();
-    let calling = async { from.call(&to.address(), LIMIT).await.unwrap().session().await.unwrap() };
+    let expected = to.expect(&from.address(), Some(OFFER)).unwrap();
+    let calling =
+        async { from.call(&to.address(), OFFER, LIMIT).await.unwrap().session().await.unwrap() };
     let (here, there) = tokio::join!(calling, expected.session());
     (ClientEnd::on_session(here), WorkerEnd::on_session(there.unwrap()), vec![from, to])
 }

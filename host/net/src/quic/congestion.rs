@@ -1,13 +1,14 @@
-//! Congestion control: BBR3, and CUBIC within one machine.
+//! Congestion control: BBR3 with CUBIC's share, and CUBIC alone within one machine.
 //!
-//! CUBIC makes a tenth of BBR's rate where one packet in a thousand is lost and a round trip takes
+//! Alone, CUBIC makes a tenth of BBR's rate where one packet in a thousand is lost and a round trip takes
 //! 20 ms, and two thirds of it through a relay. Within a machine nothing is lost, and it takes a
 //! quarter less CPU than BBR3, which records every packet and paces them by the clock.
 
+mod fair;
+
+use fair::Fair;
 use noq_proto::RttEstimator;
-use noq_proto::congestion::{
-    Bbr3Config, Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig,
-};
+use noq_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,11 +37,10 @@ struct Distance {
 
 impl Distance {
     fn new(now: Instant, mtu: u16) -> Self {
-        let controller = Arc::new(Bbr3Config::default()).build(now, mtu);
-        Self { controller, is_near: false, mtu }
+        Self { controller: Box::new(Fair::new(now, mtu)), is_near: false, mtu }
     }
 
-    /// Continues with CUBIC if the path is near, from the window that BBR3 has reached.
+    /// Continues with CUBIC alone if the path is near, from the window that was reached.
     fn judge(&mut self, now: Instant, shortest_round_trip: Duration) {
         if self.is_near || shortest_round_trip >= NEAR {
             return;
@@ -151,12 +151,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_round_trip_chooses_cubic_for_good_and_a_longer_one_bbr3() {
+    fn a_short_round_trip_chooses_cubic_alone_for_good() {
         let now = Instant::now();
         let mut path = Distance::new(now, 1_400);
         let window = path.window();
         path.judge(now, Duration::from_millis(20));
-        assert!(!path.clone_box().into_any().is::<Cubic>());
+        assert!(path.clone_box().into_any().is::<Fair>());
         path.judge(now, Duration::from_micros(100));
         assert_eq!(path.window(), window);
         path.judge(now, Duration::from_millis(20));

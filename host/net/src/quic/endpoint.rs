@@ -1,5 +1,6 @@
 //! The endpoint of a process: calls peers, and accepts calls from peers that were announced.
 
+use super::calls::{self, Awaited, BegunCall};
 use super::error::{QuicError, RelayTried, Tried};
 use super::key::EndpointKey;
 use super::relay::RelayServer;
@@ -7,17 +8,17 @@ use super::session::{LocalEnd, NOT_EXPECTED, Session};
 use super::settings;
 use super::udp::{self, Udp};
 use futures_util::StreamExt;
-use iroh::endpoint::{BindOpts, Connection, Incoming, NetReportConfig, PortmapperConfig, presets};
+use iroh::endpoint::{
+    BindOpts, ConnectError, ConnectOptions, Connection, Incoming, NetReportConfig,
+    PortmapperConfig, presets,
+};
 use iroh::tls::CaTlsConfig;
 use iroh::{
     EndpointAddr, EndpointId, RelayConfig, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher,
 };
 use iroh_relay::RelayQuicConfig;
-use parking_lot::{Mutex, MutexGuard};
 use rustls::client::danger::ServerCertVerifier;
-use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::signaling::EndpointAddress;
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,7 @@ impl Endpoint {
         let EndpointOptions { key, bind, relay_only, proxy, verifier } = options;
         let mut builder = iroh::Endpoint::builder(presets::Minimal)
             .secret_key(key.secret.clone())
-            .alpns(vec![DIALECT.as_bytes().to_vec()])
+            .alpns(calls::accepted())
             .transport_config(settings::transport())
             .relay_mode(RelayMode::Custom(RelayMap::empty()))
             .ca_tls_config(trust(verifier))
@@ -114,19 +115,22 @@ impl Endpoint {
         EndpointAddress { id: self.inner.id().to_string(), addrs }
     }
 
-    /// Uses only this relay from now on.
+    /// Uses only this relay, and the further ones that it names, from now on.
     pub async fn use_relay(&self, relay: Option<RelayServer>) {
         let mut current = self.relay.lock().await;
         if *current == relay {
             return;
         }
         if let Some(before) = current.take() {
-            self.inner.remove_relay(&before.url.into()).await;
+            for (url, _) in before.all() {
+                self.inner.remove_relay(&url.clone().into()).await;
+            }
         }
-        if let Some(RelayServer { url, token, quic_port }) = relay.clone() {
+        for (url, quic_port) in relay.iter().flat_map(RelayServer::all) {
             tracing::debug!(%url, quic_port, "the server has a relay");
-            let url = RelayUrl::from(url);
+            let url = RelayUrl::from(url.clone());
             let config = RelayConfig::new(url.clone(), quic_port.map(RelayQuicConfig::new));
+            let token = relay.as_ref().map(|relay| relay.token.clone()).unwrap_or_default();
             self.inner.insert_relay(url, Arc::new(config.with_auth_token(token))).await;
         }
         *current = relay;
@@ -143,27 +147,33 @@ impl Endpoint {
         std::future::pending().await
     }
 
-    /// Calls a peer, which must expect the call.
+    /// Calls a peer about offer number `offer`. The peer must expect the call.
     ///
     /// # Errors
     /// The peer was not reached within `limit`, or it refused the call.
     pub async fn call(
         &self,
         address: &EndpointAddress,
+        offer: u64,
         limit: Duration,
     ) -> Result<Called, QuicError> {
         let id = id(address)?;
         let addresses = address.addrs.iter().take(MAX_ADDRESSES).copied().map(TransportAddr::Ip);
         let count = addresses.len();
-        let relay = self.relay.lock().await.clone().map(|relay| relay.url);
-        let through = relay.clone().map(|url| TransportAddr::Relay(url.into()));
+        let relay = self.relay.lock().await.clone();
+        let relays: Vec<RelayUrl> =
+            relay.iter().flat_map(|relay| relay.all().map(|(url, _)| url.clone().into())).collect();
+        let through = relays.into_iter().map(TransportAddr::Relay);
         let address = EndpointAddr::from_parts(id, addresses.chain(through));
         let calling = async {
-            let connection = self.inner.connect(address, DIALECT.as_bytes()).await;
-            connection.map(|connection| Called { connection, local: self.local_end() })
+            let (preferred, other) = calls::offered();
+            let options = ConnectOptions::new().with_additional_alpns(vec![other]);
+            let calling = self.inner.connect_with_opts(address, preferred, options).await?;
+            let connection = calling.await?;
+            Ok::<_, ConnectError>(Called { connection, offer, local: self.local_end() })
         };
         let called = timeout(limit, calling).await.map_err(|_| {
-            let relay = relay.map_or(RelayTried::None, |url| self.tried(&url));
+            let relay = relay.map_or(RelayTried::None, |relay| self.tried(&relay.url));
             Tried { addresses: count, relay, limit }
         })?;
         called.map_err(|error| QuicError::Call(error.to_string()))
@@ -173,12 +183,13 @@ impl Endpoint {
     fn tried(&self, url: &Url) -> RelayTried {
         let host = url.host_str().unwrap_or_default().to_owned();
         let relays = self.inner.home_relay_status().get();
+        if let Some(connected) = relays.iter().find(|relay| relay.is_connected()) {
+            let url = Url::from(connected.url().clone());
+            return RelayTried::Connected(url.host_str().unwrap_or(&host).to_owned());
+        }
         let Some(relay) = relays.iter().find(|relay| Url::from(relay.url().clone()) == *url) else {
             return RelayTried::Unreached { host, error: None };
         };
-        if relay.is_connected() {
-            return RelayTried::Connected(host);
-        }
         match relay.auth_denied_reason() {
             Some(reason) => RelayTried::Refused { host, reason: reason.to_owned() },
             None => {
@@ -188,14 +199,17 @@ impl Endpoint {
         }
     }
 
-    /// Accepts a call from this peer for as long as the returned value lives. A peer is expected
-    /// once: a second announcement replaces the first.
+    /// Accepts this peer's call about offer number `offer` for as long as the returned value lives. Without a
+    /// number, accepts any call of this peer.
     ///
     /// # Errors
     /// The peer's id is malformed.
-    pub fn expect(&self, address: &EndpointAddress) -> Result<Expected, QuicError> {
-        let (sender, called) = oneshot::channel();
-        self.awaited.insert(id(address)?, sender);
+    pub fn expect(
+        &self,
+        address: &EndpointAddress,
+        offer: Option<u64>,
+    ) -> Result<Expected, QuicError> {
+        let called = self.awaited.insert(id(address)?, offer);
         Ok(Expected { called, local: self.local_end() })
     }
 
@@ -234,6 +248,7 @@ fn id(address: &EndpointAddress) -> Result<EndpointId, QuicError> {
 /// An answered call. The other side learns of the conversation when it begins.
 pub struct Called {
     connection: Connection,
+    offer: u64,
     local: LocalEnd,
 }
 
@@ -243,46 +258,25 @@ impl Called {
     /// # Errors
     /// The connection ended.
     pub async fn session(self) -> Result<Session, QuicError> {
-        Session::opened(self.connection, self.local).await
+        Ok(Session::new(BegunCall::begin(self.connection, self.offer).await?, self.local))
     }
 }
 
 /// A peer that may call.
 pub struct Expected {
-    called: oneshot::Receiver<Connection>,
+    called: oneshot::Receiver<BegunCall>,
     local: LocalEnd,
 }
 
 impl Expected {
-    /// Waits for the peer's call and returns its connection. Use a deadline: the peer may never
+    /// Waits until the peer has called and begun the conversation. Use a deadline: the peer may never
     /// call.
     ///
     /// # Errors
-    /// The peer called but began no conversation, or another announcement replaced this one.
+    /// The endpoint was closed.
     pub async fn session(self) -> Result<Session, QuicError> {
-        let connection = self.called.await.map_err(|_| QuicError::NotCalled)?;
-        Session::accepted(connection, self.local).await
-    }
-}
-
-/// The peers whose calls are expected, each with the task that waits for it.
-#[derive(Default)]
-struct Awaited(Mutex<HashMap<EndpointId, oneshot::Sender<Connection>>>);
-
-impl Awaited {
-    fn locked(&self) -> MutexGuard<'_, HashMap<EndpointId, oneshot::Sender<Connection>>> {
-        let mut peers = self.0.lock();
-        // The tasks for these have ended.
-        peers.retain(|_, waiting| !waiting.is_closed());
-        peers
-    }
-
-    fn insert(&self, id: EndpointId, waiting: oneshot::Sender<Connection>) {
-        self.locked().insert(id, waiting);
-    }
-
-    fn take(&self, id: &EndpointId) -> Option<oneshot::Sender<Connection>> {
-        self.locked().remove(id)
+        let call = self.called.await.map_err(|_| QuicError::NotCalled)?;
+        Ok(Session::new(call, self.local))
     }
 }
 
@@ -298,28 +292,29 @@ async fn accept(endpoint: iroh::Endpoint, awaited: Arc<Awaited>) {
         }
         let awaited = awaited.clone();
         handshakes.spawn(async move {
-            if timeout(HANDSHAKE_LIMIT, admit(incoming, &awaited)).await.is_err() {
-                tracing::debug!("a caller did not complete the handshake in time");
+            match timeout(HANDSHAKE_LIMIT, admit(incoming, &awaited)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a call failed"),
+                Err(_) => tracing::debug!("a caller did not complete the handshake in time"),
             }
         });
     }
 }
 
-async fn admit(incoming: Incoming, awaited: &Awaited) {
-    let connection = match incoming.accept() {
-        Ok(accepting) => match accepting.await {
-            Ok(connection) => connection,
-            Err(error) => return tracing::debug!(%error, "a call failed"),
-        },
-        Err(error) => return tracing::debug!(%error, "a call failed"),
-    };
-    let id = connection.remote_id();
-    let refused = match awaited.take(&id) {
-        Some(waiting) => waiting.send(connection).err(),
-        None => Some(connection),
+/// Takes the call of a peer that is expected, once it has begun the conversation.
+async fn admit(incoming: Incoming, awaited: &Awaited) -> Result<(), QuicError> {
+    let accepting = incoming.accept()?;
+    let connection = accepting.await.map_err(|error| QuicError::Ended(error.to_string()))?;
+    let caller = connection.remote_id();
+    let refused = if awaited.expects(caller) {
+        let (call, offer) = BegunCall::await_begin(connection).await?;
+        awaited.deliver(call, offer).err().map(|call| call.connection)
+    } else {
+        Some(connection)
     };
     if let Some(connection) = refused {
-        tracing::info!(peer = %id.fmt_short(), "refused a call that was not announced");
+        tracing::info!(peer = %caller.fmt_short(), "refused a call that was not announced");
         connection.close(NOT_EXPECTED, b"calls are announced through the signaling server");
     }
+    Ok(())
 }

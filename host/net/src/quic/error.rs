@@ -19,7 +19,7 @@ pub enum QuicError {
     /// The call failed.
     #[error("the other side could not be reached: {0}")]
     Call(String),
-    /// Another call from the same peer replaced this one, or the endpoint was closed.
+    /// The endpoint was closed.
     #[error("the other side did not call")]
     NotCalled,
     /// The connection ended.

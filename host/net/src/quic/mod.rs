@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `key` | the key of this device |
 //! | `endpoint` | one endpoint for the whole process: calls peers, and accepts those that it expects |
+//! | `calls` | calls, and the offers that announce them |
 //! | `settings` | windows and timeouts |
 //! | `congestion` | how fast a path is filled |
 //! | `error` | why there is no connection |
@@ -17,6 +18,7 @@
 //! An endpoint contacts nothing by itself: it uses no lookup service, no port mapping, and no relay
 //! but the one that it is given. Without a relay it reaches peers at their addresses only.
 
+mod calls;
 mod chunks;
 mod congestion;
 mod endpoint;

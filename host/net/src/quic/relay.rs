@@ -11,4 +11,14 @@ pub struct RelayServer {
     pub token: String,
     /// The UDP port for address discovery, if the server offers it.
     pub quic_port: Option<u16>,
+    /// Further relays, which the same token admits to. Peers are called through them, too.
+    pub further: Vec<Url>,
+}
+
+impl RelayServer {
+    /// All relays, and their ports for address discovery.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Url, Option<u16>)> {
+        let further = self.further.iter().map(|url| (url, None));
+        std::iter::once((&self.url, self.quic_port)).chain(further)
+    }
 }

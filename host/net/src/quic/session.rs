@@ -1,5 +1,6 @@
 //! One connection to a peer: the conversation in a stream of its own, file content in others.
 
+use super::calls::BegunCall;
 use super::chunks::Chunks;
 use super::error::QuicError;
 use super::frames::{FrameReader, FrameWriter};
@@ -8,7 +9,7 @@ use super::udp::Udp;
 use crate::binding::ChannelBinding;
 use crate::route::Route;
 use iroh::EndpointId;
-use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
+use iroh::endpoint::{Connection, VarInt};
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::frame::MAX_CONTROL_BYTES;
 use std::time::Duration;
@@ -16,9 +17,6 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The first byte of a conversation, from the side that called. Without it, the other side would
-/// learn of the stream only with the first message.
-const GREETING: u8 = 1;
 /// The conversation has priority over file content.
 const PRIORITY: i32 = 1;
 /// Why a connection was closed.
@@ -45,27 +43,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session of the side that called.
-    pub(crate) async fn opened(connection: Connection, local: LocalEnd) -> Result<Self, QuicError> {
-        let (mut send, receive) = connection.open_bi().await?;
-        send.write_all(&[GREETING]).await?;
-        Ok(Self::new(connection, local, send, receive))
-    }
-
-    /// The session of the side that was called.
-    pub(crate) async fn accepted(
-        connection: Connection,
-        local: LocalEnd,
-    ) -> Result<Self, QuicError> {
-        let (send, mut receive) = connection.accept_bi().await?;
-        let mut greeting = [0];
-        match receive.read_exact(&mut greeting).await {
-            Ok(()) if greeting == [GREETING] => Ok(Self::new(connection, local, send, receive)),
-            _ => Err(QuicError::Greeting),
-        }
-    }
-
-    fn new(connection: Connection, local: LocalEnd, send: SendStream, receive: RecvStream) -> Self {
+    /// The session of either side.
+    pub(crate) fn new(call: BegunCall, local: LocalEnd) -> Self {
+        let BegunCall { connection, send, receive } = call;
         // Fails only if the stream is closed.
         let _ = send.set_priority(PRIORITY);
         let (changed, state) = watch::channel(ConnectionState::Connected);

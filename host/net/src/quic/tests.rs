@@ -3,6 +3,7 @@
 use super::*;
 use crate::route::Way;
 use bytes::Bytes;
+use sleap_rtc_protocol::DIALECT;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::signaling::EndpointAddress;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 /// Generous: only a hang reaches it.
 const LIMIT: Duration = Duration::from_secs(20);
+const OFFER: u64 = 1;
 
 async fn endpoint() -> Endpoint {
     let options = EndpointOptions::new(EndpointKey::fresh(), vec!["127.0.0.1".parse().unwrap()]);
@@ -22,8 +24,9 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 
 /// The session that called, and the one that was called.
 async fn sessions(from: &Endpoint, to: &Endpoint) -> (Session, Session) {
-    let expected = to.expect(&from.address()).unwrap();
-    let calling = async { from.call(&to.address(), LIMIT).await.unwrap().session().await.unwrap() };
+    let expected = to.expect(&from.address(), Some(OFFER)).unwrap();
+    let calling =
+        async { from.call(&to.address(), OFFER, LIMIT).await.unwrap().session().await.unwrap() };
     let (here, there) = within(async { tokio::join!(calling, expected.session()) }).await;
     (here, there.unwrap())
 }
@@ -73,8 +76,8 @@ async fn content_arrives_in_order_over_many_streams() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_was_not_announced_is_told_so_at_once() {
     let (from, to) = (endpoint().await, endpoint().await);
-    drop(to.expect(&from.address()).unwrap());
-    let called = within(from.call(&to.address(), LIMIT)).await;
+    drop(to.expect(&from.address(), Some(OFFER)).unwrap());
+    let called = within(from.call(&to.address(), OFFER, LIMIT)).await;
     let refused = async {
         let session = called.ok()?.session().await.ok()?;
         session.recv().await
@@ -84,15 +87,80 @@ async fn a_caller_that_was_not_announced_is_told_so_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_reaches_the_conversation_of_its_offer_in_whichever_order_offers_are_answered() {
+    let (from, to) = (endpoint().await, endpoint().await);
+    let newest = to.expect(&from.address(), Some(2)).unwrap();
+    let abandoned = to.expect(&from.address(), Some(1)).unwrap();
+    let calling = async { from.call(&to.address(), 2, LIMIT).await.unwrap().session().await };
+    let (here, there) = within(async { tokio::join!(calling, newest.session()) }).await;
+    let (here, there) = (here.unwrap(), there.unwrap());
+    here.send("about the second offer").await.unwrap();
+    assert_eq!(within(there.recv()).await.as_deref(), Some("about the second offer"));
+    let late = within(from.call(&to.address(), 3, LIMIT)).await.unwrap();
+    let late = within(late.session()).await.unwrap();
+    assert_eq!(within(late.recv()).await, None, "nobody waits for a third offer");
+    tokio::join!(from.close(), to.close());
+    drop(to);
+    assert!(matches!(within(abandoned.session()).await.map(drop), Err(QuicError::NotCalled)));
+}
+
+/// A program of ours from the time when calls named no offer.
+async fn earlier_program() -> iroh::Endpoint {
+    iroh::Endpoint::builder(iroh::endpoint::presets::Minimal)
+        .alpns(vec![DIALECT.as_bytes().to_vec()])
+        .bind_addr("127.0.0.1:0")
+        .unwrap()
+        .bind()
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_whose_calls_name_no_offer_call_and_are_called() {
+    let (ours, earlier) = (endpoint().await, earlier_program().await);
+    let sockets = earlier.bound_sockets();
+    let addrs = sockets.into_iter().filter(|address| address.is_ipv4()).collect();
+    let address = EndpointAddress { id: earlier.id().to_string(), addrs };
+
+    let answering = async {
+        let connection = earlier.accept().await.unwrap().await.unwrap();
+        let (_send, mut receive) = connection.accept_bi().await.unwrap();
+        let mut greeting = [0];
+        receive.read_exact(&mut greeting).await.unwrap();
+        (connection, greeting)
+    };
+    let calling = async { ours.call(&address, 7, LIMIT).await.unwrap().session().await.unwrap() };
+    let (session, (connection, greeting)) =
+        within(async { tokio::join!(calling, answering) }).await;
+    assert_eq!(greeting, [1]);
+    drop((session, connection));
+
+    let expected = ours.expect(&address, Some(8)).unwrap();
+    let own = ours.address();
+    let id = own.id.parse::<iroh::EndpointId>().unwrap();
+    let to = iroh::EndpointAddr::from_parts(id, own.addrs.into_iter().map(iroh::TransportAddr::Ip));
+    let calling = async {
+        let connection = earlier.connect(to, DIALECT.as_bytes()).await.unwrap();
+        let (mut send, _receive) = connection.open_bi().await.unwrap();
+        send.write_all(&[1]).await.unwrap();
+        (connection, send)
+    };
+    let (called, session) = within(async { tokio::join!(calling, expected.session()) }).await;
+    session.unwrap();
+    drop(called);
+    tokio::join!(ours.close(), earlier.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_at_an_address_costs_no_more_than_the_limit() {
     let (from, to) = (endpoint().await, endpoint().await);
     let address = to.address();
     to.close().await;
     let limit = Duration::from_millis(300);
-    let error = within(from.call(&address, limit)).await.map(drop).unwrap_err();
+    let error = within(from.call(&address, OFFER, limit)).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("the signaling server has no relay"), "{error}");
     let bad = EndpointAddress { id: "no key".into(), addrs: Vec::new() };
-    assert!(matches!(from.expect(&bad).map(drop), Err(QuicError::BadId)));
+    assert!(matches!(from.expect(&bad, None).map(drop), Err(QuicError::BadId)));
     from.close().await;
 }
 

@@ -6,7 +6,7 @@
 use super::{CheckError, config_text};
 use crate::config::Config;
 use crate::files::{Found, PackageFiles};
-use crate::script::{Train, is_foreign};
+use crate::script::{Train, Value, is_foreign};
 use sleap_rtc_protocol::path::RelPath;
 
 /// How an interpolation begins.
@@ -27,6 +27,11 @@ const HARMLESS_KEYS: &[&str] = &[
     "trainer_config.resume_ckpt_path",
     "trainer_config.run_name",
 ];
+/// Keys with which Hydra composes a config of further files, which nobody has checked, or decides where it
+/// writes.
+const COMPOSED: [&str; 2] = ["defaults", "hydra"];
+/// How a line begins that puts a config under another key than the ones it names.
+const MOVED: &str = "@package";
 /// The configs that trainers save with their models.
 const MODEL_CONFIGS: [&str; 4] =
     ["training_config.yaml", "training_config.yml", "training_config.json", "initial_config.yaml"];
@@ -38,21 +43,57 @@ pub(crate) fn check_training(
     train: &Train,
 ) -> Result<(), CheckError> {
     check_interpolation(&train.config.path, text, config)?;
+    check_composition(&train.config.path, text, config)?;
     let mut found = None;
-    let mut look = |key: &str, text: &str| {
-        if found.is_none() && !HARMLESS_KEYS.contains(&key) && leads_out(text) {
+    let mut look = |key: &str, text: &str, is_harmless: bool| {
+        if found.is_none() && !is_harmless && leads_out(text) {
             found = Some((key.to_owned(), text.to_owned()));
         }
     };
-    config.each_text(&mut look);
+    config.each_text(&mut |key, text| {
+        // Only the texts that are found under the key are resolved.
+        let is_seen = || config.texts(key).iter().any(|seen| seen == text);
+        look(key, text, HARMLESS_KEYS.contains(&key) && is_seen());
+    });
     for setting in &train.settings {
-        setting.value.texts().iter().for_each(|text| look(&setting.key, text));
+        let is_harmless = HARMLESS_KEYS.contains(&setting.key.as_str());
+        setting.value.texts().iter().for_each(|text| look(&setting.key, text, is_harmless));
+        if let Value::Bare(list) = &setting.value {
+            inner_texts(list).for_each(|text| look(&setting.key, text, is_harmless));
+        }
     }
     match found {
         None => Ok(()),
         Some((key, written)) => {
             Err(CheckError::Path { config: train.config.path.clone(), key, written })
         }
+    }
+}
+
+/// The texts in lists and mappings of a setting.
+fn inner_texts(list: &str) -> impl Iterator<Item = &str> {
+    let pieces = list.split(['[', ']', '{', '}', ',']);
+    pieces.map(|piece| {
+        let value = piece.split_once(": ").map_or(piece, |(_, value)| value);
+        value.trim_matches([' ', '"', '\''])
+    })
+}
+
+/// Refuses a config that Hydra would compose of further files or move under another key.
+fn check_composition(path: &RelPath, text: &str, config: &Config<'_>) -> Result<(), CheckError> {
+    let moves = |line: &str| {
+        line.trim_start().strip_prefix('#').is_some_and(|rest| rest.trim_start().starts_with(MOVED))
+    };
+    let key = COMPOSED.into_iter().find(|key| config.has(key));
+    match key.or_else(|| text.lines().any(moves).then_some(MOVED)) {
+        None => Ok(()),
+        Some(key) => Err(CheckError::Config {
+            config: path.clone(),
+            why: format!(
+                "it has `{key}`, with which Hydra reads further files or writes elsewhere: write all \
+                 settings into this file, and remove it"
+            ),
+        }),
     }
 }
 

@@ -242,7 +242,7 @@ fn the_devices_are_those_of_the_slot() {
 fn folders_and_ports_of_the_exporting_machine_are_replaced() {
     let package = Package::single()
         .config("ckpt_dir", "  ckpt_dir: C:/models")
-        .train("trainer_config.zmq.publish_port=9001");
+        .train("'trainer_config={zmq: {publish_port: 9001}}'");
     assert_eq!(package.settings(MachineFacts::default()), []);
     let remarks = package.checked().remarks;
     assert!(
@@ -282,6 +282,16 @@ fn files_that_are_not_labels_are_refused() {
     assert!(package.refusal().contains("one.pkg.slp is not a SLEAP labels file"));
     let package = Package::tracking().write("two.pkg.slp", "hello");
     assert!(package.refusal().contains("two.pkg.slp is not a SLEAP labels file"));
+    let whole = include_bytes!("../../../../tests/fixtures/outside.slp");
+    let cut = &whole[..whole.len() - 1];
+    for package in
+        [Package::tracking().write("two.pkg.slp", cut), Package::single().write("one.pkg.slp", cut)]
+    {
+        let message = package.refusal();
+        let expected =
+            format!("is cut off: it has {} of at least {} bytes", cut.len(), whole.len());
+        assert!(message.contains(&expected), "{message}");
+    }
 }
 
 #[test]
@@ -302,18 +312,26 @@ fn impossible_predictions_are_refused() {
     for (arguments, expected) in [
         ("--video_index 7", "two.pkg.slp has no video 7: it has 1"),
         ("--only_labeled_frames --only_suggested_frames", "exclude each other"),
+        ("--only_labeled_frames --frames 2", "--frames and --only_labeled_frames exclude each"),
+        ("-i a.mp4 --exclude_user_labeled", "chooses among the frames of labels, and a.mp4 has"),
         ("-m models/gone", "lacks models/gone, which track-script.sh names"),
         ("--backbone_ckpt_path /etc/passwd", "lacks /etc/passwd"),
         ("-o two.pkg.slp", "would replace two.pkg.slp"),
         ("-m models/centroid/last.ckpt", "reads best.ckpt in a model's folder, not models/cen"),
     ] {
         let package = Package::tracking().write("models/centroid/last.ckpt", "x");
+        let package = package.write("a.mp4", "x");
         let message = package.track(arguments).refusal();
         assert!(message.contains(expected), "{arguments}: {message}");
     }
     let mut package = Package::tracking().track("");
     package.0.0.remove("models/centroid/best.ckpt").unwrap();
     assert!(package.refusal().contains("no checkpoint (best.ckpt)"));
+    for content in ["", "version https://git-lfs.github.com/spec/v1\n"] {
+        let package = Package::tracking().track("").write("models/centroid/best.ckpt", content);
+        let message = package.refusal();
+        assert!(message.contains("no weights: its best.ckpt is empty"), "{message}");
+    }
     let package = Package::tracking().track("-m models/centered_instance/best.ckpt");
     let Run::Track(track) = package.checked().runs.remove(0) else { panic!() };
     let Model::Named(place) = &track.models[1] else { panic!() };
@@ -323,7 +341,7 @@ fn impossible_predictions_are_refused() {
 #[test]
 fn a_prediction_after_the_training_uses_its_models() {
     let script = "sleap-nn track -i one.pkg.slp -m models/single_instance -o p.slp\n\
-        sleap-nn track -i one.pkg.slp -m /x/models/single_instance -o p.slp\n";
+        sleap-nn track -i one.pkg.slp -m /x/models/single_instance/best.ckpt -o p.slp\n";
     let package = Package::single().train("").write("inference-script.sh", script);
     let runs = package.checked().runs;
     for (run, output) in runs[1..].iter().zip(["p.slp", "p-2.slp"]) {
@@ -468,9 +486,25 @@ fn every_path_in_a_config_stays_in_the_package() {
         let line = format!("  profiler: \"{written}\"");
         let why = Package::single().config("profiler", &line).train("").refusal();
         assert!(why.contains(written) && why.contains("trainer_config.profiler"), "{why}");
-        let script = format!("'trainer_config.profiler=\"{written}\"'");
-        let why = Package::single().train(&script).refusal();
-        assert!(why.contains(written), "{why}");
+        let in_mapping = format!("'trainer_config={{profiler: \"{written}\"}}'");
+        for script in [format!("'trainer_config.profiler=\"{written}\"'"), in_mapping] {
+            let why = Package::single().train(&script).refusal();
+            assert!(why.contains(written), "{why}");
+        }
+    }
+    for hidden in ["!!seq [/home/x.slp]", "[[/home/x.slp]]", "{a: /home/x.slp}"] {
+        let why = Package::single()
+            .config("test_file_path", &format!("  test_file_path: {hidden}"))
+            .train("")
+            .refusal();
+        assert!(why.contains("/home/x.slp"), "{hidden}: {why}");
+    }
+    let why = Package::single().train("'trainer_config.profiler=[a,{b: /home/x}]'").refusal();
+    assert!(why.contains("/home/x"), "{why}");
+    let text = Package::single().0.text(CONFIG);
+    for more in ["defaults: [other]", "hydra: {run: {dir: x}}", "# @package data_config"] {
+        let why = Package::single().write(CONFIG, format!("{more}\n{text}")).train("").refusal();
+        assert!(why.contains("Hydra reads further files"), "{more}: {why}");
     }
     // Labels and weights are found in the package by their bare names.
     for key in ["val_labels_path", "test_file_path", "pretrained_head_weights", "resume_ckpt_path"]

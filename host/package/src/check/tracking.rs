@@ -2,7 +2,8 @@
 
 use super::{CheckError, Checking, MachineFacts, MissingVideo, distinct, find, outside};
 use crate::files::{Found, PackageFiles};
-use crate::labels::{Labels, is_hdf5};
+use crate::labels::{Labels, is_hdf5, missing_end};
+use crate::prediction::hollow;
 use crate::script::{Model, NamedPath, Track, is_foreign, options};
 use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
@@ -33,6 +34,15 @@ pub(crate) fn check(
     if let (Some(first), Some(second)) = (choices.next(), choices.next()) {
         return Err(CheckError::Choices(first, second));
     }
+    if let Some(choice) = CHOICES.into_iter().find(|name| track.has(name)) {
+        // Without the index of a video, sleap-nn ignores the numbers beside such a choice.
+        if track.has(options::FRAMES) && !track.has(options::VIDEO_INDEX) {
+            return Err(CheckError::Choices(options::FRAMES, choice));
+        }
+        if !is_labels(&track.data.path) {
+            return Err(CheckError::OnlyLabels(choice, track.data.written.clone()));
+        }
+    }
     match with.videos.find(&track.data.written) {
         Some(VideoPlace::Worker(place)) if !is_labels(&track.data.path) => {
             track.mounted = Some(place.clone());
@@ -45,7 +55,7 @@ pub(crate) fn check(
     let mut taken = Vec::new();
     for model in &mut track.models {
         let Model::Named(place) = model else { continue };
-        if let Some((_, run)) = made.iter().rev().find(|(name, _)| name == place.path.file_name()) {
+        if let Some((_, run)) = made.iter().rev().find(|(name, _)| names_model(place, name)) {
             *model = Model::Made(*run);
             continue;
         }
@@ -65,6 +75,15 @@ pub(crate) fn check(
     }
     fit_device(track, with.site, remarks);
     check_data(with, track)
+}
+
+/// Whether `place` is the folder of the model called `name`, or a file in it that stands for the folder.
+fn names_model(place: &NamedPath, name: &str) -> bool {
+    let whole = place.candidates().next();
+    let mut parts = whole.iter().flat_map(|path| path.as_str().rsplit('/'));
+    let last = parts.next();
+    let is_file = last.is_some_and(|last| last == BEST || CONFIGS.contains(&last));
+    last == Some(name) || (is_file && parts.next() == Some(name))
 }
 
 /// The model's folder. A script may also name a file in it.
@@ -87,8 +106,21 @@ fn model_folder(
     };
     let names = package.names_in(&folder);
     check_model(&place.written, &names)?;
+    if is_empty(package, &folder) {
+        let (folder, lacks) = (
+            place.written.clone(),
+            "weights: its best.ckpt is empty or stands for a file elsewhere",
+        );
+        return Err(CheckError::Model { folder, lacks });
+    }
     outside::check_model(package, &folder)?;
     Ok(folder)
+}
+
+/// Whether the best checkpoint has no content.
+fn is_empty(package: &dyn PackageFiles, folder: &RelPath) -> bool {
+    let best = RelPath::new(format!("{folder}/{BEST}")).ok();
+    best.and_then(|path| package.open(&path)).and_then(hollow).is_some()
 }
 
 /// Whether a folder with files of these names is a trained model.
@@ -162,6 +194,9 @@ pub(crate) fn labels(
 ) -> Result<Option<Labels>, CheckError> {
     if !package.open(path).is_some_and(is_hdf5) {
         return Err(CheckError::NotLabels { file: path.clone() });
+    }
+    if let Some((bytes, whole_bytes)) = package.open_at_random(path).and_then(missing_end) {
+        return Err(CheckError::CutLabels { file: path.clone(), bytes, whole_bytes });
     }
     Ok(package.open_at_random(path).and_then(Labels::read))
 }

@@ -65,6 +65,52 @@ const LAUNCHERS: [&str; 33] = [
 const LAUNCHER_NAMES: [&str; 9] =
     ["--clone", "--from", "--job-name", "--name", "--prefix", "--with", "-J", "-n", "-p"];
 
+/// Options with which these programs start another one in a different folder.
+const FOLDER_OPTIONS: [(&str, &[&str]); 13] = [
+    ("apptainer", &["--cwd", "--pwd"]),
+    ("conda", &["--cwd"]),
+    ("docker", &["--workdir", "-w"]),
+    ("env", &["--chdir", "-C"]),
+    ("mamba", &["--cwd"]),
+    ("micromamba", &["--cwd"]),
+    ("mpirun", &["--wd", "--wdir", "-wd", "-wdir"]),
+    ("podman", &["--workdir", "-w"]),
+    ("poetry", &["--directory", "-C"]),
+    ("singularity", &["--cwd", "--pwd"]),
+    ("srun", &["--chdir", "-D"]),
+    ("uv", &["--directory"]),
+    ("uvx", &["--directory"]),
+];
+
+impl FoundProgram<'_> {
+    /// The folders that the programs before the trainer change to, in order.
+    pub(crate) fn folders(&self) -> Vec<Word> {
+        let (mut options, mut folders): (&[&str], _) = (&[], Vec::new());
+        let mut words = self.before.iter();
+        while let Some(word) = words.next() {
+            let text = word.text.as_str();
+            if LAUNCHERS.contains(&base_name(text)) {
+                let own = FOLDER_OPTIONS.iter().find(|(name, _)| *name == base_name(text));
+                options = own.map_or(&[], |(_, options)| *options);
+            } else if options.contains(&text) {
+                folders.extend(words.next().cloned());
+            } else if let Some(inline) = inline(text, options) {
+                folders.push(Word { text: inline.to_owned(), opaque: word.opaque.clone() });
+            }
+        }
+        folders
+    }
+}
+
+/// The value of one of `options` in a word such as `--chdir=sub` or `-Csub`.
+fn inline<'w>(word: &'w str, options: &[&str]) -> Option<&'w str> {
+    options.iter().find_map(|option| {
+        let rest = word.strip_prefix(option)?;
+        let is_short = option.len() == 2;
+        rest.strip_prefix('=').or_else(|| Some(rest).filter(|rest| is_short && !rest.is_empty()))
+    })
+}
+
 /// Finds the trainer: the first word of the command, or one after a program that starts others.
 pub(crate) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault> {
     let at = words.iter().take_while(|word| assignment(&word.text).is_some()).count();

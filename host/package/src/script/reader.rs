@@ -17,9 +17,11 @@ pub(crate) enum Next {
 /// Reads a script's commands, one after the other.
 pub(crate) struct Reader {
     file: ScriptFile,
-    /// The current folder, which `cd` changes, and the ones before it.
+    /// The current folder, and the one before it, to which `cd -` returns.
     folder: Folder,
-    earlier: Vec<Folder>,
+    previous: Option<Folder>,
+    /// The folders to which `popd` returns.
+    pushed: Vec<Folder>,
     pub(crate) script: Script,
 }
 
@@ -71,7 +73,7 @@ const PREPARES: &[&str] =
 impl Reader {
     pub(crate) fn new(file: ScriptFile) -> Self {
         let script = Script { runs: Vec::new(), remarks: Vec::new() };
-        Self { file, folder: Folder::default(), earlier: Vec::new(), script }
+        Self { file, folder: Folder::default(), previous: None, pushed: Vec::new(), script }
     }
 
     pub(crate) fn take(&mut self, command: &ShellCommand) -> Result<Next, LineFault> {
@@ -91,8 +93,16 @@ impl Reader {
         }
         let name = program::base_name(&words[0].text);
         match name {
-            "cd" | "pushd" => self.enter(words)?,
-            "popd" => self.go_back(),
+            "cd" => self.enter(words)?,
+            "pushd" => {
+                let before = self.folder.clone();
+                self.enter(words)?;
+                self.pushed.push(before);
+            }
+            "popd" => {
+                let before = self.pushed.pop().ok_or_else(|| LineFault::Folder("-".into()))?;
+                self.change_to(before);
+            }
             "exit" | "return" => return Ok(Next::End),
             // It redirects the output of all commands.
             "exec" if words.len() == 1 => self.ignore(command),
@@ -119,7 +129,15 @@ impl Reader {
         command: &ShellCommand,
         found: &program::FoundProgram<'_>,
     ) -> Result<Run, LineFault> {
-        let mut words = Words::new(found.arguments, &self.folder);
+        let mut folder = self.folder.clone();
+        for to in found.folders() {
+            // A folder of a container or of another machine stands for the package.
+            if to.opaque.is_some() || !is_foreign(&to.text) {
+                let from = Self { folder, ..Self::new(self.file) };
+                folder = from.entered(&to)?;
+            }
+        }
+        let mut words = Words::new(found.arguments, &folder);
         let run = match found.program {
             Program::Track => track::parse(&mut words)?,
             _ if self.file != ScriptFile::Train => return Err(LineFault::Training),
@@ -140,31 +158,40 @@ impl Reader {
         self.script.remarks.push(format!("{}, line {}: {what}", self.file.name(), command.line));
     }
 
-    /// `cd DIR`. The script's own folder is the top of the package.
+    /// `cd DIR`.
     fn enter(&mut self, words: &[Word]) -> Result<(), LineFault> {
-        let to = words[1..].iter().find(|word| word.text != "--");
-        let Some(to) = to else { return Err(LineFault::Folder(String::new())) };
-        let folder = match &to.opaque {
-            None if to.text == "-" => {
-                self.go_back();
-                return Ok(());
+        let is_option = |word: &&Word| matches!(word.text.as_str(), "--" | "-L" | "-P" | "-e");
+        let mut places = words[1..].iter().skip_while(is_option);
+        let to = places.next().ok_or_else(|| LineFault::Folder(String::new()))?;
+        if let Some(word) = places.next() {
+            return Err(LineFault::Word(shortened(&word.text)));
+        }
+        let folder = match to.text.as_str() {
+            "-" if to.opaque.is_none() => {
+                self.previous.clone().ok_or_else(|| LineFault::Folder("-".into()))?
             }
-            None => self.folder.enter(&to.text)?,
-            Some(written) if names_top(written) => {
-                Folder::default().enter(&to.text.replacen(written, ".", 1))?
-            }
-            Some(written) if self.folder.is_called(written) => {
-                self.folder.enter(&to.text.replacen(written, ".", 1))?
-            }
-            Some(written) => return Err(LineFault::Opaque(shortened(written))),
+            _ => self.entered(to)?,
         };
-        self.earlier.push(std::mem::replace(&mut self.folder, folder));
+        self.change_to(folder);
         Ok(())
     }
 
-    /// `popd` and `cd -`.
-    fn go_back(&mut self) {
-        self.folder = self.earlier.pop().unwrap_or_default();
+    /// The folder that a word names. The script's own folder is the top of the package.
+    fn entered(&self, to: &Word) -> Result<Folder, LineFault> {
+        match &to.opaque {
+            None => self.folder.enter(&to.text),
+            Some(written) if names_top(written) => {
+                Folder::default().enter(&to.text.replacen(written, ".", 1))
+            }
+            Some(written) if self.folder.is_called(written) => {
+                self.folder.enter(&to.text.replacen(written, ".", 1))
+            }
+            Some(written) => Err(LineFault::Opaque(shortened(written))),
+        }
+    }
+
+    fn change_to(&mut self, folder: Folder) {
+        self.previous = Some(std::mem::replace(&mut self.folder, folder));
     }
 }
 

@@ -156,6 +156,13 @@ fn other_ways_to_write_a_training() {
         ("micromamba run -n sleap-nn sleap-nn train a.yaml", "a.yaml"),
         ("singularity exec --nv -B /data:/data s.sif sleap-nn train a.yaml", "a.yaml"),
         ("uv tool run --from sleap-nn sleap-nn train a.yaml", "a.yaml"),
+        ("env -C sub A=1 sleap-nn train a.yaml", "sub/a.yaml"),
+        ("cd sub; uv run --directory=deep sleap-nn train a.yaml", "sub/deep/a.yaml"),
+        ("srun -D sub conda run --cwd deep sleap-nn train a.yaml", "sub/deep/a.yaml"),
+        ("srun -C a100 sleap-nn train a.yaml", "a.yaml"),
+        ("cd sub; cd -; cd -; sleap-nn train a.yaml", "sub/a.yaml"),
+        ("pushd sub; cd deep; popd; sleap-nn train a.yaml", "a.yaml"),
+        ("cd -P sub && sleap-nn train a.yaml", "sub/a.yaml"),
     ];
     for (text, config) in cases {
         let runs = runs(ScriptFile::Train, text);
@@ -211,7 +218,7 @@ fn every_setting_is_kept() {
             ("data_config.train_labels_path", bare("[\"x, y.slp\",z.slp]")),
             ("trainer_config.use_wandb", bare("true")),
             ("trainer_config.max_epochs", bare("5")),
-            ("a.b", bare("{c: 1}")),
+            ("a.b.c", bare("1")),
             ("a.c", Value::Text("x=y".into())),
             ("a.d", Value::Removed),
             ("a.e", Value::Text("it is".into())),
@@ -219,6 +226,25 @@ fn every_setting_is_kept() {
     );
     assert_eq!(run.settings[0].value.texts(), ["x, y.slp", "z.slp"]);
     assert_eq!(script.remarks, Vec::<String>::new());
+}
+
+#[test]
+fn a_mapping_sets_each_of_its_entries() {
+    let text = "sleap-nn train a.yaml 'trainer_config={max_epochs: 3, optimizer: {lr: 0.1}, \
+        run_name: \"a, b\"}' '+data_config={val_labels_path: [a.slp, \"b.slp\"]}' model_config={}";
+    let runs = runs(ScriptFile::Train, text);
+    let [Run::Train(run)] = &runs[..] else { panic!("{runs:?}") };
+    let settings: Vec<_> =
+        run.settings.iter().map(|set| (set.key.as_str(), set.value.clone())).collect();
+    assert_eq!(
+        settings,
+        [
+            ("trainer_config.max_epochs", Value::Bare("3".into())),
+            ("trainer_config.optimizer.lr", Value::Bare("0.1".into())),
+            ("data_config.val_labels_path", Value::Bare("[a.slp, \"b.slp\"]".into())),
+        ]
+    );
+    assert_eq!(run.run_name.as_deref(), Some("a, b"));
 }
 
 #[test]
@@ -350,6 +376,11 @@ fn refusals_name_the_line_and_the_reason() {
         (Train, "sbatch job.sh; sleap-nn train a.yaml", "`sbatch job.sh` is refused"),
         (Train, "cp b.yaml a.yaml; sleap-nn train a.yaml", "`cp b.yaml a.yaml` is refused"),
         (Train, "sed -i s/1/2/ a.yaml\nsleap-nn train a.yaml", "`sed -i s/1/2/ a.yaml` is refused"),
+        (Train, "env -C .. sleap-nn train a.yaml", "the file path \"..\""),
+        (Train, "env -C \"$X\" sleap-nn train a.yaml", "`$X` is refused"),
+        (Train, "cd my job; sleap-nn train a.yaml", "the word \"job\""),
+        (Train, "popd; sleap-nn train a.yaml", "`cd -` leaves"),
+        (Train, "sleap-nn train a.yaml 'trainer_config={a.b: 1}'", "the setting `trainer_config`"),
         (Track, "sleap-nn track -m m -o o.slp", "it names no data"),
         (Track, "sleap-nn track -i a.slp", "it names no model"),
         (Track, "sleap-nn track -i a.slp -m", "it names no value"),

@@ -106,12 +106,45 @@ fn apply_first<'s>(run: &mut Train, setting: &'s str) -> Result<Option<&'s str>,
     if value.contains("${") {
         return Err(LineFault::Setting(key));
     }
-    if key == RUN_NAME {
-        run.run_name = run_name(unquote(value))?;
-    } else {
-        run.set(key, Value::parse(value));
-    }
+    apply_value(run, key, value)?;
     Ok(Some(rest).filter(|rest| !rest.is_empty()))
+}
+
+/// Sets `key`. Hydra merges a mapping into what the config has, so each of its entries is a setting.
+fn apply_value(run: &mut Train, key: String, value: &str) -> Result<(), LineFault> {
+    let entries = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    match entries.filter(|_| is_balanced(value)) {
+        Some(entries) => {
+            for entry in parts(entries).map(str::trim).filter(|entry| !entry.is_empty()) {
+                let fault = || LineFault::Setting(key.clone());
+                let (name, value) = entry.split_once(':').ok_or_else(fault)?;
+                let name = unquote(name.trim());
+                if name.is_empty() || name.contains('.') {
+                    return Err(fault());
+                }
+                apply_value(run, checked(&format!("{key}.{name}"))?, value.trim())?;
+            }
+        }
+        None if key == RUN_NAME => run.run_name = run_name(unquote(value))?,
+        None => run.set(key, Value::parse(value)),
+    }
+    Ok(())
+}
+
+/// The entries of a mapping, between the commas outside of quotes and brackets.
+fn parts(mapping: &str) -> impl Iterator<Item = &str> {
+    let (mut quote, mut depth) = (None, 0_usize);
+    mapping.split(move |c| {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        quote.is_none() && depth == 0 && c == ','
+    })
 }
 
 /// Checks the dotted name of a setting. Hydra's own settings are refused, since they say where it writes.

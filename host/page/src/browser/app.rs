@@ -20,6 +20,7 @@ use super::room::{Room, RoomNews};
 use super::store::{self, KnownJob, KnownRoom};
 use super::{database, random, view};
 use crate::words;
+use sleap_rtc_protocol::ids::RoomId;
 use sleap_rtc_trust::device::DeviceKey;
 use sleap_rtc_trust::pairing::Code;
 use std::cell::RefCell;
@@ -27,7 +28,7 @@ use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{Document, Window};
+use web_sys::{Document, HtmlElement, Window};
 
 struct App {
     window: Window,
@@ -79,6 +80,18 @@ fn watch_address(window: &Window) -> Result<(), JsValue> {
     Ok(())
 }
 
+/// Forgets the jobs of a room: their strings open it.
+fn forget_jobs(room: &RoomId) {
+    let jobs: Vec<_> = store::jobs().iter().filter_map(KnownJob::job_ref).collect();
+    let jobs: Vec<_> = jobs.into_iter().filter(|job| job.room.room_id == *room).collect();
+    jobs.iter().for_each(|job| store::forget_job(&job.job));
+    spawn_local(async move {
+        for job in jobs {
+            database::forget(&job.job).await;
+        }
+    });
+}
+
 impl App {
     /// Draws with the browser's next picture.
     fn draw_soon(app: &Rc<RefCell<Self>>) {
@@ -93,6 +106,7 @@ impl App {
 
     fn draw(&mut self) {
         self.is_due = false;
+        let had_focus = self.has_focus();
         let view = view::page(&self.model);
         let drawn = match (&mut self.shown, self.document.body()) {
             (Some(shown), _) => shown.show(&self.document, view.into()),
@@ -107,6 +121,24 @@ impl App {
         if drawn.is_err() {
             // The document is not as it was left: an extension may have changed it. Begin anew.
             self.shown = None;
+        }
+        if had_focus && !self.has_focus() {
+            self.focus_main();
+        }
+    }
+
+    /// Whether something has the focus: then the user is at the keyboard, or types.
+    fn has_focus(&self) -> bool {
+        let active = self.document.active_element();
+        active.is_some_and(|active| Some(&active) != self.document.body().as_deref())
+    }
+
+    /// What had the focus is gone, with the button that was pressed. The keyboard goes on at what has come.
+    fn focus_main(&self) {
+        let main = self.document.get_element_by_id(view::MAIN);
+        if let Some(main) = main.and_then(|main| main.dyn_into::<HtmlElement>().ok()) {
+            // It may not be shown any more.
+            let _ = main.focus();
         }
     }
 
@@ -218,6 +250,7 @@ impl App {
             Msg::Forget(room) => {
                 store::forget_room(&room);
                 self.model.rooms = store::rooms();
+                forget_jobs(&room);
             }
             Msg::Leave => {
                 self.leave();

@@ -7,37 +7,17 @@ use super::store;
 use super::talk::{Believed, Talk, TalkError};
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
-use sleap_rtc_protocol::DIALECT;
-use sleap_rtc_protocol::connection::Purpose;
-use sleap_rtc_protocol::ids::{JobId, JobSecret, PeerId};
-use sleap_rtc_protocol::signaling::{
-    AppMessage, ClientMessage, Description, ErrorFrame, NOT_YOUR_JOB, Sdp, ServerMessage,
-    WORKER_BUSY,
-};
+use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::offer_reply::OfferReply;
+use sleap_rtc_protocol::signaling::{ClientMessage, Description, Sdp, ServerMessage};
 use sleap_rtc_trust::device::{DeviceId, DeviceKey};
+use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::handshake::{Binding, ConnectionKind, Identity, Scene};
-use sleap_rtc_trust::job_key::{JobKey, JobOffer};
 use std::time::Duration;
 use wasm_bindgen::JsValue;
 
 /// The time from offer to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-
-/// The server's words for a peer that is not there.
-const ABSENT: [&str; 4] =
-    ["PEER_NOT_FOUND", "PEER_NOT_IN_ROOM", "DELIVERY_FAILED", "target_not_found"];
-
-/// What a connection is for.
-#[derive(Debug, Clone)]
-pub enum Goal {
-    /// To submit a job that is new to the worker, and that may wait for a slot there.
-    NewJob {
-        /// Whether it may.
-        may_wait: bool,
-    },
-    /// To go on with a job that the worker has.
-    KnownJob(JobId, JobSecret),
-}
 
 /// Connects to `worker`, which proves who it is, as far as the room lets it: as this `device`, if given.
 ///
@@ -54,26 +34,8 @@ pub async fn connect(
     let client = room.own_id().ok_or(TalkError::Lost)?;
     let (mut connection, sdp) = Connection::offer(&room.ice_servers()).await.map_err(away)?;
     let attempt = room.next_attempt();
-    let purpose = match goal {
-        Goal::NewJob { may_wait: false } => Purpose::NewJob,
-        Goal::NewJob { may_wait: true } => Purpose::QueuedJob,
-        Goal::KnownJob(job, secret) => {
-            let offer = JobOffer { job, client: &client, worker, attempt };
-            let proof = Some(offer.prove(&JobKey::new(job, secret)));
-            Purpose::KnownJob { job: job.clone(), proof }
-        }
-    };
     let mut messages = room.listen();
-    let offer = Description {
-        sender: client.clone(),
-        target: worker.clone(),
-        sdp: Sdp(sdp),
-        protocols: vec![DIALECT.to_owned()],
-        purpose: Some(purpose),
-        attempt: Some(attempt),
-        iroh: None,
-        sender_address: None,
-    };
+    let offer = goal.offer((&client, worker), attempt, Sdp(sdp), None);
     room.send(&ClientMessage::Offer(offer)).map_err(away)?;
     let answer = within(ANSWER_LIMIT, answer(&mut messages, worker, attempt)).await;
     let answer = answer.ok_or(TalkError::Silent(ANSWER_LIMIT))??;
@@ -107,48 +69,15 @@ async fn answer(
     attempt: u64,
 ) -> Result<Description, TalkError> {
     loop {
-        match messages.next().await.ok_or(TalkError::Lost)? {
-            ServerMessage::Answer(answer)
-                if answer.sender == *worker && answer.attempt.is_none_or(|a| a == attempt) =>
-            {
-                return Ok(answer);
+        let message = messages.next().await.ok_or(TalkError::Lost)?;
+        match OfferReply::of(message, worker, attempt) {
+            Some(OfferReply::Answer(answer)) => return Ok(*answer),
+            Some(OfferReply::Refused(why)) => {
+                return Err(TalkError::Refused(crate::words::message(&why.text)));
             }
-            ServerMessage::Error(error) => {
-                if let Some(refusal) = refusal(worker, &error) {
-                    return Err(refusal);
-                }
-            }
-            ServerMessage::PeerMessage(message) if message.from_peer_id == *worker => {
-                if let AppMessage::JobResponse(response) = message.payload
-                    && response.refuses_offer(attempt)
-                {
-                    return Err(TalkError::Refused(words(response.message, response.reason)));
-                }
-            }
-            _ => {}
+            Some(OfferReply::UnknownJob(_)) => return Err(TalkError::Unknown),
+            Some(OfferReply::Absent) => return Err(TalkError::Lost),
+            None => {}
         }
     }
-}
-
-/// What an error means for the offer that waits, if anything.
-fn refusal(worker: &PeerId, error: &ErrorFrame) -> Option<TalkError> {
-    let is = |field: &Option<String>, words: &[&str]| {
-        field.as_deref().is_some_and(|field| words.contains(&field))
-    };
-    let is_from_worker = error.sender.as_ref() == Some(worker);
-    if is_from_worker && is(&error.code, &[NOT_YOUR_JOB]) {
-        return Some(TalkError::Unknown);
-    }
-    if is_from_worker || is(&error.reason, &[WORKER_BUSY]) {
-        return Some(TalkError::Refused(crate::words::message(error.text())));
-    }
-    // It may be on its way back.
-    (is(&error.code, &ABSENT) || is(&error.reason, &ABSENT)).then_some(TalkError::Lost)
-}
-
-/// A worker's refusal, in its own words where it has some.
-pub fn words(message: Option<String>, reason: Option<String>) -> String {
-    let reason = reason.unwrap_or_else(|| "no reason given".into());
-    let text = message.unwrap_or_else(|| format!("the worker refused: {reason}"));
-    crate::words::message(&text)
 }

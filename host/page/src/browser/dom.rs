@@ -4,6 +4,7 @@
 //! page's policy forbids.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -199,22 +200,44 @@ impl Mounted {
         self.listen()
     }
 
+    /// What is shown already stays where it is, with its focus and what was typed into it, if something
+    /// appears or disappears before it.
     fn show_children(&mut self, document: &Document, views: Vec<View>) -> Result<(), JsValue> {
-        let count = views.len();
-        for (place, view) in views.into_iter().enumerate() {
-            match self.children.get_mut(place) {
-                Some(child) => child.show(document, view)?,
-                None => {
-                    let child = Self::new(document, view)?;
-                    self.node.append_child(&child.node)?;
-                    self.children.push(child);
+        let mut old = VecDeque::from(std::mem::take(&mut self.children));
+        let mut views = VecDeque::from(views);
+        while let Some(view) = views.pop_front() {
+            let mut known = old.iter().position(|child| child.fits(&view));
+            // What nobody wants any more makes room.
+            while let (Some(place @ 1..), Some(first)) = (known, old.front()) {
+                if views.iter().any(|later| first.fits(later)) {
+                    break;
                 }
+                self.node.remove_child(&first.node)?;
+                old.pop_front();
+                known = Some(place - 1);
             }
+            let child = match known.and_then(|place| old.remove(place)) {
+                Some(mut child) => {
+                    child.show(document, view)?;
+                    child
+                }
+                None => Self::new(document, view)?,
+            };
+            if known != Some(0) {
+                self.node.insert_before(&child.node, old.front().map(|next| &next.node))?;
+            }
+            self.children.push(child);
         }
-        for child in self.children.drain(count..) {
-            self.node.remove_child(&child.node)?;
+        old.iter().try_for_each(|child| self.node.remove_child(&child.node).map(drop))
+    }
+
+    /// Whether this becomes `view` by changes alone.
+    fn fits(&self, view: &View) -> bool {
+        match (&self.view, view) {
+            (View::Text(_), View::Text(_)) => true,
+            (View::Element(own), View::Element(other)) => own.is_same(other),
+            _ => false,
         }
-        Ok(())
     }
 
     /// Has the handlers of the view handle the node's events.

@@ -13,7 +13,7 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::chart::Scale;
 use sleap_rtc_protocol::course::Course;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::job::JobEvent;
+use sleap_rtc_protocol::job::{JobEvent, NumberedEvent};
 use sleap_rtc_protocol::meter::{Direction, Meter, Progress};
 use sleap_rtc_protocol::queue_report::QueueStatus;
 use web_time::Instant;
@@ -104,6 +104,8 @@ pub struct JobState {
     pub waiting: Option<Box<QueueStatus>>,
     /// What its events say.
     pub course: Course,
+    /// What its worker expects of it, one line each.
+    pub expected: Vec<String>,
     /// Bytes of its package that have been read, and its size.
     pub read: Option<(u64, u64)>,
     /// The transfer that is under way, or was the last.
@@ -159,6 +161,7 @@ impl JobState {
             phase: Phase::Lost,
             waiting: None,
             course: Course::default(),
+            expected: Vec::new(),
             read: None,
             meter: None,
             transfer: None,
@@ -191,13 +194,18 @@ impl JobState {
             }
             JobNews::Chosen(worker) => self.known.worker = worker,
             JobNews::Waiting(news) => self.waiting = Some(news),
-            JobNews::Event(event, at_ms) => {
+            JobNews::Outlook(outlook) => {
+                self.expected = outlook.lines();
+                self.course = Course::expecting(outlook.runs);
+            }
+            JobNews::Event(event) => {
                 self.waiting = None;
-                let ended = match &event {
+                let ended = match &event.event {
                     JobEvent::Finished { outcome } => Some(words::outcome(outcome)),
                     _ => None,
                 };
-                self.course.take(event, at_ms.min(now_ms));
+                // The worker's clock may be ahead.
+                self.course.take(&NumberedEvent { at_ms: event.at_ms.min(now_ms), ..event });
                 if ended.is_some() && self.known.ended != ended {
                     self.known.ended = ended;
                     return true;

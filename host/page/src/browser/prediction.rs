@@ -39,7 +39,7 @@ pub enum FormStep {
     TakeFrom(JobId),
     /// Whether to link instances.
     Link(bool),
-    /// Look into it.
+    /// Show what is in it.
     Review,
 }
 

@@ -1,6 +1,6 @@
 //! A room, as this page sees it: its workers, and messages from and to them.
 
-use super::clock::{sleep, sleep_until};
+use super::clock::{now_ms, sleep, sleep_until};
 use super::http::{self, Identity};
 use super::socket::{Socket, SocketSender};
 use super::store::KnownRoom;
@@ -69,7 +69,8 @@ impl Room {
             ice: RefCell::default(),
             listeners: RefCell::default(),
             workers: RefCell::default(),
-            attempts: Cell::new(0),
+            // After a reload they are still newer than those before.
+            attempts: Cell::new(now_ms()),
             is_left: Cell::new(false),
         }))
     }

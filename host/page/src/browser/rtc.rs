@@ -3,7 +3,7 @@
 use super::clock::{sleep, within};
 use futures_channel::mpsc::{UnboundedReceiver, unbounded};
 use futures_util::StreamExt;
-use js_sys::{Array, ArrayBuffer, Object, Reflect};
+use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array};
 use sleap_rtc_protocol::signaling::IceServers;
 use sleap_rtc_protocol::{DIALECT, PYTHON_CHANNEL_LABEL};
 use sleap_rtc_trust::handshake::certificate_hash;
@@ -163,12 +163,12 @@ impl Connection {
         self.channel.send_with_str(text)
     }
 
-    /// Sends bytes.
+    /// Sends bytes, which the browser has already.
     ///
     /// # Errors
     /// The channel is closed.
-    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), JsValue> {
-        self.channel.send_with_u8_array(bytes)
+    pub fn send_bytes(&self, bytes: &Uint8Array) -> Result<(), JsValue> {
+        self.channel.send_with_array_buffer_view(bytes)
     }
 
     /// Whether more may be sent at the moment.

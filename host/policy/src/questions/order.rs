@@ -5,14 +5,12 @@ use crate::ExtensionPoint;
 use crate::answers::Placed;
 use crate::bindings::queueing::{self, RunningJob, WaitingJob};
 use crate::bindings::types::{Context, Worker};
+use crate::block::{Lists, Records};
 use crate::facts;
-use crate::limits::CallState;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
 use sleap_rtc_protocol::text::Printable;
-use wasmtime::Store;
-use wasmtime::component::{Instance, InstancePre};
 
 /// A job that runs or waits at a worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,6 +140,8 @@ impl JobHere {
 
 impl Question for OrderLine {
     const POINT: ExtensionPoint = ExtensionPoint::Queueing;
+    type Arguments<'q> =
+        (&'q Context, &'q Worker, Records<'q, RunningJob>, Records<'q, WaitingJob>);
     type Raw = Option<Vec<queueing::Place>>;
     type Answer = Option<Vec<Placed>>;
 
@@ -149,14 +149,9 @@ impl Question for OrderLine {
         &mut self.context
     }
 
-    fn put(
-        &self,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-        pre: &InstancePre<CallState>,
-    ) -> wasmtime::Result<Result<Self::Raw, String>> {
-        let guest = queueing::GuestIndices::new(pre)?.load(&mut *store, instance)?;
-        guest.call_order(store, &self.context, &self.worker, &self.running, &self.waiting)
+    fn arguments(&self, lists: Lists) -> Self::Arguments<'_> {
+        let running = Records::new(&self.running, lists);
+        (&self.context, &self.worker, running, Records::new(&self.waiting, lists))
     }
 
     fn check(&self, answer: Self::Raw) -> Result<Self::Answer, String> {

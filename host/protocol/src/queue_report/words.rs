@@ -61,7 +61,8 @@ pub fn table(line: &[QueueRow], omitted_jobs: u32) -> Vec<String> {
     lines
 }
 
-fn row(entry: &QueueRow) -> [String; 5] {
+/// A job in words: its place, its user, its kind, its name, and how far it is.
+pub fn row(entry: &QueueRow) -> [String; 5] {
     let column = |text: &str| Printable::line(text, COLUMN_CHARS).to_string();
     let place = match (entry.place, entry.is_held, &entry.progress) {
         (Some(place), ..) => ordinal(place),

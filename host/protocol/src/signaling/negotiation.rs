@@ -190,6 +190,12 @@ impl JobResponse {
         let is_of_another = self.job_id.starts_with(OF_ATTEMPT);
         !self.accepted && (!is_of_another || self.job_id == of_attempt(attempt))
     }
+
+    /// A refusal, in the worker's own words where it has some.
+    pub fn into_text(self) -> String {
+        let reason = self.reason.unwrap_or_else(|| "no reason given".into());
+        self.message.unwrap_or_else(|| format!("the worker refused: {reason}"))
+    }
 }
 
 const OF_ATTEMPT: &str = "offer ";

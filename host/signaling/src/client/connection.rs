@@ -1,11 +1,11 @@
-//! One attempt: connect, shake hands, register.
+//! One attempt: connect to a server that answers, shake hands, register.
 
 use super::error::ConnectError;
 use super::reach::reach;
 use super::relay::Relay;
 use super::stream::within_deadline;
 use super::websocket::{Connection, unexpected, unreachable, upgrade};
-use super::{PeerIdentity, SignalingError};
+use super::{Endpoints, PeerIdentity, Servers, SignalingError};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_protocol::ids::RoomCredentials;
 use sleap_rtc_protocol::signaling::{
@@ -45,19 +45,47 @@ pub(crate) struct HandedOut {
     pub(crate) page: bool,
 }
 
-/// Connects and registers, each step within its deadline.
+/// A registered connection.
+pub(crate) struct Opened {
+    /// Where it leads.
+    pub(crate) server: Endpoints,
+    pub(crate) connection: Connection,
+    pub(crate) handed_out: HandedOut,
+}
+
+/// Connects to the first server that answers. Nobody is registered there yet.
+pub(crate) async fn reach_first(
+    servers: &Servers,
+) -> Result<(Endpoints, Connection), SignalingError> {
+    servers.first_that_answers(connect).await
+}
+
+/// Connects to this server and registers, each step within its deadline.
 pub(crate) async fn open(
-    url: &Url,
+    server: &Endpoints,
     registration: &Registration,
-) -> Result<(Connection, HandedOut), SignalingError> {
+) -> Result<Opened, SignalingError> {
+    let connection = connect(server.clone()).await?;
+    register_on(server, connection, registration).await
+}
+
+async fn connect(server: Endpoints) -> Result<Connection, SignalingError> {
+    let url = &server.websocket;
     let stream = reach(url).await.map_err(|source| unreachable(url, source))?;
     let late = |late| unreachable(url, late);
-    let mut connection =
-        within_deadline(upgrade(url, url.as_str(), stream)).await.map_err(late)??;
-    let handed_out = within_deadline(register(url, &mut connection, registration))
+    within_deadline(upgrade(url, url.as_str(), stream)).await.map_err(late)?
+}
+
+/// Registers on a new connection, within its deadline.
+pub(crate) async fn register_on(
+    server: &Endpoints,
+    mut connection: Connection,
+    registration: &Registration,
+) -> Result<Opened, SignalingError> {
+    let handed_out = within_deadline(register(&server.websocket, &mut connection, registration))
         .await
         .map_err(|_| SignalingError::NoAnswer { what: "a registration" })??;
-    Ok((connection, handed_out))
+    Ok(Opened { server: server.clone(), connection, handed_out })
 }
 
 async fn register(

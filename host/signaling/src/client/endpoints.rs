@@ -3,21 +3,95 @@
 
 use super::error::{ProxyError, ProxyName};
 use super::proxy;
+use super::reach::reach;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::time::timeout;
 use url::Url;
 
 const WEBSOCKET_PORT: u16 = 8080;
 const HTTP_PORT: u16 = 8001;
+/// How long a derived address may take to answer before another one is tried.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The two addresses of a signaling server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// `ws://` or `wss://`.
     pub websocket: Url,
     /// `http://` or `https://`.
     pub http: Url,
+    /// In place of the address that was derived: the port that was given, for the other protocol too.
+    #[serde(skip)]
+    alternative: Option<Url>,
+}
+
+/// The same addresses are the same server, whether or not one of them was derived.
+impl PartialEq for Endpoints {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.websocket, &self.http) == (&other.websocket, &other.http)
+    }
 }
 
 impl Endpoints {
+    /// These two.
+    pub fn new(websocket: Url, http: Url) -> Self {
+        Self { websocket, http, alternative: None }
+    }
+
+    /// The text with which a user names them: one address where the other one is derived from it.
+    pub fn option(&self) -> String {
+        let names_both = |text: &String| {
+            let read = Self::from_one(text);
+            read.is_ok_and(|read| read.websocket == self.websocket && read.http == self.http)
+        };
+        let mut texts = [&self.websocket, &self.http].into_iter().flat_map(|url| {
+            let short = url.as_str().trim_end_matches('/').to_owned();
+            let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+            let long = port.map(|port| format!("{}://{host}:{port}", url.scheme()));
+            std::iter::once(short).chain(long)
+        });
+        let named = texts.find(names_both);
+        named.unwrap_or_else(|| self.websocket.as_str().trim_end_matches('/').to_owned())
+    }
+
+    /// The same once it is known where the server is. 8080 and 8001 belong together at a Python server, but ours
+    /// answers both protocols at each port, and may have one of them alone, or be reached at one of them alone.
+    #[must_use]
+    pub async fn settled(mut self) -> Self {
+        if let Some((derived, other)) = self.doubtful()
+            && !is_reached(derived).await
+            && is_reached(&other).await
+        {
+            tracing::debug!(%derived, %other, "the server is not at the derived address");
+            *derived = other;
+        }
+        self
+    }
+
+    /// The same for a server that is known to listen at these ports alone.
+    #[must_use]
+    pub fn settled_at(mut self, ports: &[u16]) -> Self {
+        let listens = |url: &Url| url.port_or_known_default().is_some_and(|it| ports.contains(&it));
+        if let Some((derived, other)) = self.doubtful()
+            && !listens(derived)
+            && listens(&other)
+        {
+            *derived = other;
+        }
+        self
+    }
+
+    /// The derived address, and what may take its place, once.
+    fn doubtful(&mut self) -> Option<(&mut Url, Url)> {
+        let other = self.alternative.take()?;
+        let derived = match other.scheme() {
+            "http" | "https" => &mut self.http,
+            _ => &mut self.websocket,
+        };
+        Some((derived, other))
+    }
+
     /// A warning about what third parties on the way to the server can read. `None` if the
     /// connection is encrypted or local.
     pub fn exposure(&self) -> Option<String> {
@@ -83,9 +157,10 @@ impl Address {
         let _ = self.url.set_port(Some(port));
     }
 
-    /// The same server's other address. Our server answers both protocols on each of its ports, so
-    /// a custom port applies to both. The two default ports belong together, and so do the schemes.
-    fn partner(&self) -> Result<Url, url::ParseError> {
+    /// The same server's other address, and the one to try where nothing is there. Our server answers both
+    /// protocols on each of its ports, so a custom port applies to both. The two default ports belong together, and
+    /// so do the schemes.
+    fn partner(&self) -> Result<(Url, Option<Url>), url::ParseError> {
         let (scheme, own, other) = match self.url.scheme() {
             "ws" => ("http", WEBSOCKET_PORT, HTTP_PORT),
             "wss" => ("https", WEBSOCKET_PORT, HTTP_PORT),
@@ -100,8 +175,12 @@ impl Address {
             None => Some(other),
         };
         let host = self.url.host_str().unwrap_or_default();
-        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        Url::parse(&format!("{scheme}://{host}{port}"))
+        let at = |port: Option<u16>| {
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            Url::parse(&format!("{scheme}://{host}{port}"))
+        };
+        let (partner, same_port) = (at(port)?, at(self.url.port_or_known_default())?);
+        Ok((partner.clone(), Some(same_port).filter(|url| *url != partner)))
     }
 }
 
@@ -118,18 +197,25 @@ impl Endpoints {
 
     /// Derives the missing address. Without any, the server is on this machine.
     pub fn complete(websocket: Option<Address>, http: Option<Address>) -> Result<Self, String> {
-        let (websocket, http) = match (websocket, http) {
-            (Some(websocket), Some(http)) => (Ok(websocket.url), Ok(http.url)),
-            (Some(websocket), None) => (Ok(websocket.url.clone()), websocket.partner()),
-            (None, Some(http)) => (http.partner(), Ok(http.url)),
-            (None, None) => (
-                Url::parse(&format!("ws://localhost:{WEBSOCKET_PORT}")),
-                Url::parse(&format!("http://localhost:{HTTP_PORT}")),
-            ),
-        };
         let derived =
             |error| format!("expects a URL whose host works for the other address too ({error})");
-        Ok(Self { websocket: websocket.map_err(derived)?, http: http.map_err(derived)? })
+        let (websocket, http, alternative) = match (websocket, http) {
+            (Some(websocket), Some(http)) => (websocket.url, http.url, None),
+            (Some(websocket), None) => {
+                let (http, alternative) = websocket.partner().map_err(derived)?;
+                (websocket.url, http, alternative)
+            }
+            (None, Some(http)) => {
+                let (websocket, alternative) = http.partner().map_err(derived)?;
+                (websocket, http.url, alternative)
+            }
+            (None, None) => {
+                let at = |text: String| Url::parse(&text).map_err(derived);
+                let websocket = at(format!("ws://localhost:{WEBSOCKET_PORT}"))?;
+                (websocket, at(format!("http://localhost:{HTTP_PORT}"))?, None)
+            }
+        };
+        Ok(Self { websocket, http, alternative })
     }
 }
 
@@ -150,6 +236,11 @@ impl Endpoints {
     pub fn proxy(&self) -> Result<Option<ProxyName>, ProxyError> {
         Ok(proxy::proxy_for(&self.websocket)?.map(|proxy| proxy.name))
     }
+}
+
+/// Whether something answers there, through the proxy if there is one.
+async fn is_reached(url: &Url) -> bool {
+    matches!(timeout(ANSWERS_WITHIN, reach(url)).await, Ok(Ok(_)))
 }
 
 fn written_port(text: &str) -> Option<u16> {
@@ -188,6 +279,59 @@ mod tests {
                 "{given}"
             );
         }
+    }
+
+    #[test]
+    fn the_text_for_users_names_both_addresses_whichever_ports_there_are() {
+        for (websocket, http, text) in [
+            ("ws://lab:8080", "http://lab:8001", "ws://lab:8080"),
+            ("ws://lab:8080", "http://lab:8080", "http://lab:8080"),
+            ("ws://lab:8001", "http://lab:8001", "ws://lab:8001"),
+            ("ws://[::1]:8080", "http://[::1]:8080", "http://[::1]:8080"),
+            ("ws://lab:9000", "http://lab:9000", "ws://lab:9000"),
+            ("ws://lab", "http://lab", "ws://lab:80"),
+            ("wss://lab", "https://lab", "wss://lab"),
+            ("wss://lab:8080", "https://lab:8080", "https://lab:8080"),
+        ] {
+            let endpoints = Endpoints::new(websocket.parse().unwrap(), http.parse().unwrap());
+            assert_eq!(endpoints.option(), text);
+            let named = Endpoints::from_one(text).unwrap();
+            assert_eq!((named.websocket, named.http), (endpoints.websocket, endpoints.http));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_with_one_of_the_two_ports_is_found_by_it() {
+        let one = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (here, nowhere) = (one.local_addr().unwrap(), "127.0.0.1:9");
+        let url = |scheme: &str, at: &dyn std::fmt::Display| {
+            Url::parse(&format!("{scheme}://{at}")).unwrap()
+        };
+        let found = Endpoints {
+            websocket: url("ws", &here),
+            http: url("http", &nowhere),
+            alternative: Some(url("http", &here)),
+        };
+        assert_eq!(found.settled().await, Endpoints::new(url("ws", &here), url("http", &here)));
+        let found = Endpoints {
+            websocket: url("ws", &nowhere),
+            http: url("http", &here),
+            alternative: Some(url("ws", &here)),
+        };
+        assert_eq!(found.settled().await, Endpoints::new(url("ws", &here), url("http", &here)));
+        let (ws, http) = (url("ws", &here), url("http", &here));
+        let nowhere = Some(url("http", &nowhere));
+        let right = Endpoints { websocket: ws.clone(), http: http.clone(), alternative: nowhere };
+        assert_eq!(right.settled().await, Endpoints::new(ws, http), "what is there is kept");
+    }
+
+    #[test]
+    fn the_ports_of_ones_own_server_settle_its_addresses() {
+        let named = Endpoints::from_one("wss://lab:8080").unwrap();
+        let http = |ports| named.clone().settled_at(ports).http.to_string();
+        assert_eq!(http(&[8080]), "https://lab:8080/");
+        assert_eq!(http(&[8080, 8001]), "https://lab:8001/");
+        assert_eq!(http(&[443]), "https://lab:8001/", "others may reach it at other ports");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! This device's end of a mailbox, through which it pairs with another one.
 
-use super::SignalingError;
-
 use super::reach::reach;
 use super::stream::within_deadline;
 use super::websocket::{Connection, unreachable, upgrade};
+use super::{Endpoints, Servers, SignalingError};
 use crate::{SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_protocol::pairing::{
@@ -79,13 +78,17 @@ impl fmt::Debug for Mailbox {
 }
 
 impl Mailbox {
-    /// Opens a mailbox at the server whose WebSocket is at `websocket`. Also returns how long it
-    /// stays open.
+    /// Opens a mailbox at the first server that answers. Also returns how long it stays open.
     ///
     /// # Errors
-    /// When the server cannot be reached within the deadline of each step, has no mailboxes, or refuses.
-    pub async fn open(websocket: &Url) -> Result<(Self, Duration), MailboxError> {
-        let (mut connection, server) = connect(websocket).await?;
+    /// When no server can be reached within the deadline of each step, has mailboxes, and does not refuse.
+    pub async fn open(servers: &Servers) -> Result<(Self, Duration), MailboxError> {
+        let opened = servers.first_that_answers(|server| Self::open_at(server.websocket)).await;
+        opened.map(|(_, opened)| opened)
+    }
+
+    async fn open_at(websocket: Url) -> Result<(Self, Duration), MailboxError> {
+        let (mut connection, server) = connect(&websocket).await?;
         match ask(&server, &mut connection, &MailboxRequest::Open).await? {
             MailboxEvent::Opened { mailbox: number, expires_s } => {
                 Ok((Self { server, connection, number }, Duration::from_secs(expires_s)))
@@ -94,12 +97,17 @@ impl Mailbox {
         }
     }
 
-    /// Joins the mailbox of that number.
+    /// Joins the mailbox of that number, at the server that has it.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub async fn join(websocket: &Url, number: MailboxNumber) -> Result<Self, MailboxError> {
-        let (mut connection, server) = connect(websocket).await?;
+    pub async fn join(servers: &Servers, number: MailboxNumber) -> Result<Self, MailboxError> {
+        let join = |server: Endpoints| Self::join_at(server.websocket, number);
+        servers.first_that_answers(join).await.map(|(_, joined)| joined)
+    }
+
+    async fn join_at(websocket: Url, number: MailboxNumber) -> Result<Self, MailboxError> {
+        let (mut connection, server) = connect(&websocket).await?;
         let request = MailboxRequest::Join { mailbox: number };
         match ask(&server, &mut connection, &request).await? {
             MailboxEvent::Joined => Ok(Self { server, connection, number }),

@@ -12,6 +12,7 @@ mod proxy;
 mod reach;
 mod relay;
 mod roster;
+mod servers;
 mod stream;
 mod task;
 mod tls;
@@ -26,9 +27,14 @@ pub use http::HttpApi;
 pub use mailbox::{Mailbox, MailboxError, MailboxNews};
 pub use relay::Relay;
 pub use roster::Roster;
+pub use servers::Servers;
 pub use tls::certificate_verifier;
 
-use connection::{HandedOut, Registration};
+pub(crate) use dial::dial;
+pub(crate) use stream::ByteStream;
+pub(crate) use tls::secure;
+
+use connection::{Opened, Registration};
 use roster::Change;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
@@ -41,8 +47,6 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use url::Url;
-use websocket::Connection;
 
 /// How long each step of connecting and each answer may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -90,47 +94,56 @@ pub struct SignalingClient {
     identity: watch::Receiver<PeerIdentity>,
     ice: watch::Receiver<IceServers>,
     relay: watch::Receiver<Option<Relay>>,
+    server: watch::Receiver<Endpoints>,
     has_page: bool,
     discovering: Arc<Mutex<()>>,
     task: TaskTracker,
 }
 
 impl SignalingClient {
-    /// Connects and registers; an expired identity is renewed first. From then on the client reconnects
-    /// whenever the connection is lost, as the same peer, with the latest metadata.
+    /// Connects to the first of `servers` that answers, and registers there; an expired identity is renewed first.
+    /// From then on the client reconnects whenever the connection is lost, as the same peer, with the latest metadata,
+    /// and moves to another server if it must.
     ///
     /// # Errors
-    /// When the server cannot be reached or refuses. This first attempt is not repeated.
+    /// When no server can be reached, or the one that answers refuses. This first attempt is not repeated.
     pub async fn connect(
-        endpoints: Endpoints,
+        servers: impl Into<Servers>,
         identity: PeerIdentity,
         credentials: RoomCredentials,
         role: Role,
         metadata: Metadata,
         cancel: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<SignalingEvent>), SignalingError> {
-        let http = HttpApi::new(&endpoints.http);
-        let peer_id = identity.peer_id.clone();
+        let (servers, peer_id) = (servers.into(), identity.peer_id.clone());
         let mut registration = Registration { identity, credentials, role, metadata };
-        let websocket = endpoints.websocket;
-        let first = first_connection(&websocket, &http, &mut registration);
-        let (connection, handed_out) =
-            cancel.run_until_cancelled(first).await.ok_or(SignalingError::Closed)??;
+        let first = first_connection(&servers, &mut registration);
+        let opened = cancel.run_until_cancelled(first).await.ok_or(SignalingError::Closed)??;
+        let Opened { server, connection, handed_out } = opened;
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (newest, identity) = watch::channel(registration.identity.clone());
         let (newest_ice, ice) = watch::channel(IceServers::default());
         let has_page = handed_out.page;
         // Callers can read it as soon as they are connected.
-        let (newest_relay, relay) = watch::channel(handed_out.relay.clone());
-        let updates = Updates { events, identity: newest, ice: newest_ice, relay: newest_relay };
-        let task = Task::new(websocket, http, registration, command_queue, updates);
+        let (newest_relay, relay) =
+            watch::channel(handed_out.relay.clone().map(|relay| relay.among(&servers)));
+        let (newest_server, server) = watch::channel(server);
+        let updates = Updates {
+            events,
+            identity: newest,
+            ice: newest_ice,
+            relay: newest_relay,
+            server: newest_server,
+        };
+        let task = Task::new(servers, registration, command_queue, updates);
         let tracker = TaskTracker::new();
         tracker.spawn(task.run(connection, handed_out, cancel));
         tracker.close();
         let discovering = Arc::new(Mutex::new(()));
         let task = tracker;
-        let client = Self { peer_id, commands, identity, ice, relay, has_page, discovering, task };
+        let client =
+            Self { peer_id, commands, identity, ice, relay, server, has_page, discovering, task };
         Ok((client, event_queue))
     }
 
@@ -165,6 +178,11 @@ impl SignalingClient {
     /// they expire.
     pub fn ice_servers(&self) -> watch::Receiver<IceServers> {
         self.ice.clone()
+    }
+
+    /// The server at which the peer is, or was last, registered.
+    pub fn server(&self) -> Endpoints {
+        self.server.borrow().clone()
     }
 
     /// Whether the server serves the client for browsers.
@@ -228,20 +246,32 @@ impl SignalingClient {
     }
 }
 
-/// Connects for the first time. A refused identity is renewed once.
+/// Connects for the first time, to the next server if one breaks off. A refused identity is renewed once.
 async fn first_connection(
-    websocket: &Url,
-    http: &HttpApi,
+    servers: &Servers,
     registration: &mut Registration,
-) -> Result<(Connection, HandedOut), SignalingError> {
-    let refused = match connection::open(websocket, registration).await {
-        Err(refused @ SignalingError::IdentityRefused { .. }) => refused,
-        result => return result,
-    };
-    let renewed = http.sign_in(Some(&registration.identity.id_token)).await?;
-    if renewed.peer_id != registration.identity.peer_id {
-        return Err(refused);
+) -> Result<Opened, SignalingError> {
+    let mut servers = servers.clone();
+    let mut untried = servers.iter().len();
+    loop {
+        let (server, connection) = connection::reach_first(&servers).await?;
+        let mut opened = connection::register_on(&server, connection, registration).await;
+        if let Err(SignalingError::IdentityRefused { .. }) = opened {
+            let http = HttpApi::new(&server.http);
+            let renewed = http.sign_in(Some(&registration.identity.id_token)).await?;
+            if renewed.peer_id == registration.identity.peer_id {
+                registration.identity = renewed;
+                opened = connection::open(&server, registration).await;
+            }
+        }
+        untried = untried.saturating_sub(1);
+        match opened {
+            Err(SignalingError::Unreachable { .. } | SignalingError::NoAnswer { .. })
+                if untried > 0 =>
+            {
+                servers = servers.after(&server);
+            }
+            opened => return opened,
+        }
     }
-    registration.identity = renewed;
-    connection::open(websocket, registration).await
 }

@@ -1,10 +1,10 @@
 //! The relay of a peer's server, and the token that admits the peer.
 
-use super::SignalingError;
 use super::error::ConnectError;
 use super::reach::reach;
 use super::stream::{ByteStream, within_deadline};
 use super::websocket::{unreachable, upgrade};
+use super::{Servers, SignalingError};
 use futures_util::StreamExt;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use sleap_rtc_protocol::ids::RelayToken;
@@ -27,6 +27,8 @@ pub struct Relay {
     pub token: RelayToken,
     /// The UDP port that shows a peer its address as seen from outside, if there is one.
     pub quic_port: Option<u16>,
+    /// The relays of the other servers, where a peer may be that is registered there. The token admits there, too.
+    pub elsewhere: Vec<Url>,
 }
 
 impl Relay {
@@ -49,12 +51,26 @@ impl Relay {
 
     /// The relay of the server whose WebSocket is at `websocket`.
     pub(crate) fn new(websocket: &Url, offer: RelayOffer) -> Option<Self> {
-        let host = websocket.host_str()?;
         let port = websocket.port_or_known_default()?;
-        let scheme = if websocket.scheme() == "wss" { "https" } else { "http" };
-        let url = Url::parse(&format!("{scheme}://{host}:{port}/")).ok()?;
-        Some(Self { url, token: offer.token, quic_port: offer.address_discovery.then_some(port) })
+        let quic_port = offer.address_discovery.then_some(port);
+        let (url, elsewhere) = (relay_of(websocket)?, Vec::new());
+        Some(Self { url, token: offer.token, quic_port, elsewhere })
     }
+
+    /// The same, with what is known of the other servers.
+    pub(crate) fn among(self, servers: &Servers) -> Self {
+        let relays = servers.iter().filter_map(|server| relay_of(&server.websocket));
+        let elsewhere = relays.filter(|url| *url != self.url).collect();
+        Self { elsewhere, ..self }
+    }
+}
+
+/// The address of the relay of the server whose WebSocket is at `websocket`.
+fn relay_of(websocket: &Url) -> Option<Url> {
+    let host = websocket.host_str()?;
+    let port = websocket.port_or_known_default()?;
+    let scheme = if websocket.scheme() == "wss" { "https" } else { "http" };
+    Url::parse(&format!("{scheme}://{host}:{port}/")).ok()
 }
 
 /// Connects like an endpoint, and waits for the relay's challenge.
@@ -89,5 +105,14 @@ mod tests {
             let relay = Relay::new(&websocket.parse().unwrap(), offer).unwrap();
             assert_eq!((relay.url.as_str(), relay.quic_port), (url, Some(quic_port)));
         }
+    }
+
+    #[test]
+    fn the_relays_of_the_other_servers_are_known() {
+        let texts = ["wss://a.lab", "ws://b.lab:9000"].map(str::to_owned);
+        let servers = Servers::from_texts(&texts).unwrap();
+        let offer = RelayOffer { token: RelayToken::new("t").unwrap(), address_discovery: false };
+        let relay = Relay::new(&servers.first().websocket, offer).unwrap().among(&servers);
+        assert_eq!(relay.elsewhere, ["http://b.lab:9000/".parse().unwrap()]);
     }
 }

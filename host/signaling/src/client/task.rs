@@ -1,10 +1,10 @@
 //! The task that owns the WebSocket: serves it, and reconnects when it is lost.
 
-use super::connection::{self, HandedOut, Registration, encode};
+use super::connection::{self, HandedOut, Opened, Registration, encode};
 use super::relay::Relay;
 use super::roster::Change;
 use super::websocket::Connection;
-use super::{HttpApi, PeerIdentity, SignalingError, SignalingEvent};
+use super::{Endpoints, HttpApi, PeerIdentity, Servers, SignalingError, SignalingEvent};
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_base::backoff::Backoff;
@@ -16,16 +16,19 @@ use sleap_rtc_protocol::signaling::{
 };
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 /// The first wait before a reconnect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// The longest wait. All peers return within ten seconds after a server has restarted.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
+/// How often a server is pinged where there is another one.
+const PING_OFTEN: Duration = Duration::from_millis(1500);
+/// How long a server may be silent where there is another one: two pings were not answered.
+const SHORT_SILENCE: Duration = Duration::from_millis(3500);
 /// The shortest time between two requests for ICE servers, even if their accounts are short-lived.
 const ICE_AGAIN_LEAST: Duration = Duration::from_secs(1);
 /// How long the closing handshake may take.
@@ -57,6 +60,24 @@ pub(crate) struct Updates {
     pub(crate) identity: watch::Sender<PeerIdentity>,
     pub(crate) ice: watch::Sender<IceServers>,
     pub(crate) relay: watch::Sender<Option<Relay>>,
+    pub(crate) server: watch::Sender<Endpoints>,
+}
+
+/// How closely a connection is watched.
+#[derive(Debug, Clone, Copy)]
+struct Watchfulness {
+    ping_every: Duration,
+    silence_limit: Duration,
+}
+
+impl Watchfulness {
+    /// Where there is another server to go to, a silent one is left within seconds.
+    fn at(servers: &Servers) -> Self {
+        match servers.are_several() {
+            false => Self { ping_every: PING_EVERY, silence_limit: SILENCE_LIMIT },
+            true => Self { ping_every: PING_OFTEN, silence_limit: SHORT_SILENCE },
+        }
+    }
 }
 
 /// A watched list.
@@ -74,8 +95,7 @@ enum Ended {
 }
 
 pub(crate) struct Task {
-    websocket: Url,
-    http: HttpApi,
+    servers: Servers,
     registration: Registration,
     commands: mpsc::Receiver<Command>,
     updates: Updates,
@@ -87,14 +107,13 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn new(
-        websocket: Url,
-        http: HttpApi,
+        servers: Servers,
         registration: Registration,
         commands: mpsc::Receiver<Command>,
         updates: Updates,
     ) -> Self {
         let (discovery, watched, ice_again) = (None, None, None);
-        Self { websocket, http, registration, commands, updates, discovery, watched, ice_again }
+        Self { servers, registration, commands, updates, discovery, watched, ice_again }
     }
 
     /// Serves until closed or cancelled, then closes the WebSocket.
@@ -127,8 +146,9 @@ impl Task {
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> Ended {
+        let Watchfulness { ping_every, silence_limit } = Watchfulness::at(&self.servers);
         let mut heard = Instant::now();
-        let mut ping = interval(PING_EVERY);
+        let mut ping = interval(ping_every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ice_again = self.ice_again;
@@ -158,12 +178,12 @@ impl Task {
                     continue;
                 }
                 _ = ping.tick() => {
-                    let silent = heard.elapsed() > SILENCE_LIMIT;
-                    if silent || !write(connection, Message::Ping(Bytes::new())).await {
+                    if !write(connection, Message::Ping(Bytes::new())).await {
                         return lost(None);
                     }
                     continue;
                 }
+                () = sleep_until((heard + silence_limit).into()) => return lost(None),
                 () = sleap_rtc_base::deadline::reached(ice_again) => {
                     self.ice_again = None;
                     if !send(connection, &self.get_ice_servers()).await {
@@ -286,6 +306,7 @@ impl Task {
     /// Publishes the content of the answer to a registration.
     fn take(&mut self, HandedOut { ice, relay, .. }: HandedOut) {
         self.take_ice(ice);
+        let relay = relay.map(|relay| relay.among(&self.servers));
         self.updates.relay.send_if_modified(|newest| {
             let changed = *newest != relay;
             *newest = relay;
@@ -301,23 +322,25 @@ impl Task {
         self.updates.ice.send_replace(handed_out);
     }
 
-    /// Reconnects, without a time limit. `None` if the owner closes the client.
+    /// Reconnects, without a time limit, to any server; the one that was lost is tried last. `None` if the owner
+    /// closes the client.
     async fn reconnect(&mut self, least: Duration) -> Option<Connection> {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
+        let mut servers = self.servers.after(&self.updates.server.borrow());
         self.while_lost(sleep(least)).await?;
         loop {
             self.while_lost(sleep(backoff.next_wait())).await?;
             let metadata = self.registration.metadata.clone();
-            let (url, http) = (self.websocket.clone(), self.http.clone());
-            let registration = self.registration.clone();
-            let attempt = async move { attempt(&url, &http, registration).await };
-            let (identity, opened) = self.while_lost(attempt).await?;
+            let (order, registration) = (servers.clone(), self.registration.clone());
+            let attempt = async move { attempt(&order, registration).await };
+            let Attempt { identity, server, opened } = self.while_lost(attempt).await?;
             self.registration.identity = identity.clone();
             self.updates.identity.send_replace(identity);
             match opened {
-                Ok((mut connection, handed_out)) => {
+                Ok(Opened { server, mut connection, handed_out }) => {
                     self.take(handed_out);
-                    tracing::info!("registered with the signaling server again");
+                    tracing::info!(server = %server.websocket, "registered with the signaling server again");
+                    self.updates.server.send_replace(server);
                     if self.registration.metadata != metadata {
                         // The metadata changed during the attempt. A failed write shows at the next
                         // read.
@@ -329,6 +352,8 @@ impl Task {
                 }
                 Err(error) => {
                     tracing::warn!(error = %WithCauses(&error), "cannot register again yet; will retry");
+                    // One that answers and refuses is tried last, too.
+                    servers = server.map_or(servers.clone(), |server| servers.after(&server));
                 }
             }
         }
@@ -368,27 +393,38 @@ impl Task {
     }
 }
 
-/// Tries once to register again. Signs in again if the identity is refused. Also returns the
-/// identity to use from now on.
+/// An attempt to register again.
+struct Attempt {
+    /// The identity to use from now on.
+    identity: PeerIdentity,
+    /// The server that answered.
+    server: Option<Endpoints>,
+    opened: Result<Opened, SignalingError>,
+}
+
+/// Tries once to register again, at the first server that answers. Signs in again if the identity is refused.
 ///
 /// The Python server does not renew identities: it gives a token for another peer, but lets its holder
 /// register under the old id, which is the one in session strings.
-async fn attempt(
-    url: &Url,
-    http: &HttpApi,
-    mut registration: Registration,
-) -> (PeerIdentity, Result<(Connection, HandedOut), SignalingError>) {
-    let mut opened = connection::open(url, &registration).await;
+async fn attempt(servers: &Servers, mut registration: Registration) -> Attempt {
+    let (server, connection) = match connection::reach_first(servers).await {
+        Ok(reached) => reached,
+        Err(error) => {
+            return Attempt { identity: registration.identity, server: None, opened: Err(error) };
+        }
+    };
+    let mut opened = connection::register_on(&server, connection, &registration).await;
     let unsure = |error: &SignalingError| {
         matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })
     };
     if opened.as_ref().is_err_and(unsure) {
+        let http = HttpApi::new(&server.http);
         match http.sign_in(Some(&registration.identity.id_token)).await {
             Ok(renewed) => {
                 tracing::info!("signed in again");
                 let own_token = registration.identity.id_token.clone();
                 registration.identity.id_token = renewed.id_token;
-                opened = connection::open(url, &registration).await;
+                opened = connection::open(&server, &registration).await;
                 if opened.is_err() && renewed.peer_id != registration.identity.peer_id {
                     // The token of another peer is useless here. The old one may still be renewed
                     // later.
@@ -398,7 +434,7 @@ async fn attempt(
             Err(error) => opened = Err(error),
         }
     }
-    (registration.identity, opened)
+    Attempt { identity: registration.identity, server: Some(server), opened }
 }
 
 /// Whether the message could be sent.

@@ -48,7 +48,8 @@ fn member(connection: u64, room_number: u8) -> Registrant<Watcher> {
         room: room(room_number),
         role: if connection.is_multiple_of(3) { Role::Client } else { Role::Worker },
         metadata: Metadata::default(),
-        connected_at_s: 0,
+        since_ms: 0,
+        revision: 0,
         link: Watcher { id: connection, ..Watcher::default() },
     }
 }

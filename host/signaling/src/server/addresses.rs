@@ -67,7 +67,7 @@ pub(crate) struct Addresses {
     sockets: usize,
     per_room: Duration,
     per_sign_in: Duration,
-    /// The key of the names of addresses, new with each start.
+    /// The key of the names of addresses: new with each start, or that of the cluster.
     tag_key: [u8; 32],
     per_pairing: Duration,
 }
@@ -80,13 +80,13 @@ pub(crate) struct OpenSocket {
 }
 
 impl Addresses {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, tag_key: [u8; 32]) -> Self {
         Self {
             usage: Mutex::default(),
             sockets: limits.sockets_per_address,
             per_room: WINDOW / limits.rooms_per_address,
             per_sign_in: WINDOW / limits.sign_ins_per_address,
-            tag_key: rand::random(),
+            tag_key,
             per_pairing: WINDOW / limits.pairings_per_address,
         }
     }
@@ -234,7 +234,7 @@ mod tests {
             pairings_per_address: rooms,
             ..Limits::default()
         };
-        Arc::new(Addresses::new(&limits))
+        Arc::new(Addresses::new(&limits, rand::random()))
     }
 
     fn ip(text: &str) -> IpAddr {

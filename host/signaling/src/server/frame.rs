@@ -38,6 +38,25 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether frames of this kind are passed on to another peer.
+    pub(crate) fn is_forwarded(self) -> bool {
+        match self {
+            Self::Offer
+            | Self::Answer
+            | Self::Candidate
+            | Self::PeerMessage
+            | Self::Error
+            | Self::Quit => true,
+            Self::Register
+            | Self::DiscoverPeers
+            | Self::WatchPeers
+            | Self::UnwatchPeers
+            | Self::GetIceServers
+            | Self::UpdateMetadata
+            | Self::Unknown => false,
+        }
+    }
+
     /// The keys that name the sender and the target of a forwarded frame.
     fn address_keys(self) -> (&'static str, &'static str) {
         match self {
@@ -86,6 +105,14 @@ impl Head {
             .into_iter()
             .flatten()
             .all(|named| named == peer)
+    }
+
+    /// The peer that has sent a forwarded frame.
+    pub(crate) fn sender(&self) -> Option<&PeerId> {
+        match self.kind {
+            Kind::PeerMessage => self.from_peer_id.as_ref(),
+            _ => self.sender.as_ref(),
+        }
     }
 
     /// The peer that the frame is for.
@@ -299,7 +326,7 @@ impl From<IdentityError> for FrameRefusal {
 impl From<StoreError> for FrameRefusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = %WithCauses(&error), "a frame could not be handled");
-        Self::new(Code::Internal, "the server cannot use its state file; try again later")
+        Self::new(Code::Internal, "the server cannot use its state; try again later")
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::identity::IdentityError;
 use crate::server::addresses::behind_proxy;
-use crate::server::link::CloseReason;
 use crate::server::relay::Whose;
 use crate::server::upgrade::{NoUpgrade, Serves, place, upgrade};
 use crate::server::{Server, Share, metrics, page, relay};
@@ -73,7 +72,7 @@ enum Refusal {
         "your address has made too many rooms; try again within the hour, or raise `rooms_per_address`"
     )]
     TooManyRooms,
-    #[error("the server cannot use its state file; try again later")]
+    #[error("the server cannot use its state; try again later")]
     Store(#[from] StoreError),
 }
 
@@ -293,7 +292,7 @@ async fn create_room(server: &Server, caller: PeerId, address: IpAddr) -> Result
     if !server.addresses.may_make_room(address, Instant::now()) {
         return Err(Refusal::TooManyRooms);
     }
-    let room = server.store.create_room(caller.clone(), now_s()).await?;
+    let room = server.state.create_room(caller.clone(), now_s()).await?;
     tracing::info!(peer = %caller, room = %room.room_id, "room created");
     Ok(json!({"room_id": room.room_id, "token": room.token}))
 }
@@ -304,7 +303,7 @@ fn delete_peer(server: &Server, caller: &PeerId, peer: Option<PeerId>) -> Result
     }
     let present = server.rooms().remove(caller);
     if let Some(member) = &present {
-        member.link.request_close(CloseReason::Deleted);
+        server.close_deleted(caller, member);
         tracing::info!(peer = %caller, room = %member.room, "peer deleted");
         relay::review(server, &member.room, Whose::Peer(caller));
     }
@@ -320,14 +319,17 @@ async fn delete_room(server: &Server, caller: &PeerId, body: Body) -> Result<Val
     let own = server.rooms().room_of(caller);
     let named = body.room_id.is_some();
     let Some(room) = body.room_id.or(own) else { return delete_peer(server, caller, None) };
-    if !server.store.delete_room(room.clone(), caller.clone()).await? {
+    if !server.state.delete_room(room.clone(), caller.clone()).await? {
         // The same answer as for a room that does not exist, so that nobody can probe for rooms.
         let refusal = Refusal::Forbidden("you have made no such room");
         return if named { Err(refusal) } else { delete_peer(server, caller, None) };
     }
     let members = server.rooms().clear(&room);
-    members.iter().for_each(|member| member.link.request_close(CloseReason::Deleted));
+    members.iter().for_each(|(peer, member)| server.close_deleted(peer, member));
     relay::review(server, &room, Whose::Everybody);
+    if let Some(cluster) = &server.cluster {
+        cluster.room_deleted(&room);
+    }
     tracing::info!(peer = %caller, %room, peers = members.len(), "room deleted");
     Ok(json!({"status": "deleted", "peers": members.len()}))
 }

@@ -1,8 +1,9 @@
 //! The link from the server to a peer: a bounded queue in front of its socket, and the pending
 //! changes of a watched list. Pending changes are merged, so a slow watcher costs little and misses
-//! nothing.
+//! nothing. In a cluster a peer may be at another server instead.
 
 use super::Limits;
+use super::cluster::RemoteLink;
 use crate::rooms::{ListChange, Listener};
 use crate::server::pending_changes::PendingChanges;
 use parking_lot::{Mutex, MutexGuard};
@@ -54,9 +55,51 @@ impl LinkState {
     }
 }
 
-/// The sending end.
+/// How a registered peer is reached.
 #[derive(Debug, Clone)]
-pub(crate) struct Link(Arc<LinkState>);
+pub(crate) enum Link {
+    /// It has a socket here.
+    Here(SocketLink),
+    /// It is at another server of the cluster.
+    Elsewhere(RemoteLink),
+}
+
+impl Link {
+    /// Passes a frame on, and returns whether that was possible.
+    pub(crate) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
+        match self {
+            Self::Here(link) => link.deliver(frame, limits),
+            Self::Elsewhere(link) => link.deliver(&frame),
+        }
+    }
+
+    /// Asks the socket to close. A peer that was replaced is at another server already.
+    pub(crate) fn request_close(&self, why: CloseReason) {
+        match self {
+            Self::Here(link) => link.request_close(why),
+            Self::Elsewhere(link) if why == CloseReason::Deleted => link.close(),
+            Self::Elsewhere(_) => {}
+        }
+    }
+
+    /// Whether the peer has a socket here.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
+}
+
+impl Listener for Link {
+    fn notify(&self, peer: &PeerId, change: ListChange) {
+        // A peer elsewhere watches at its own server.
+        if let Self::Here(link) = self {
+            link.notify(peer, change);
+        }
+    }
+}
+
+/// The sending end of a socket's queue.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketLink(Arc<LinkState>);
 
 /// The socket's end.
 #[derive(Debug)]
@@ -72,12 +115,12 @@ pub(crate) enum Outgoing {
     Close(CloseReason),
 }
 
-pub(crate) fn link() -> (Link, Inbox) {
+pub(crate) fn link() -> (SocketLink, Inbox) {
     let shared = Arc::new(LinkState::default());
-    (Link(Arc::clone(&shared)), Inbox { shared, next_changes: Instant::now() })
+    (SocketLink(Arc::clone(&shared)), Inbox { shared, next_changes: Instant::now() })
 }
 
-impl Link {
+impl SocketLink {
     /// Queues a frame and returns whether there was room. A full queue closes the peer's socket: a peer
     /// that does not read must not fill the server's memory.
     pub(crate) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
@@ -110,7 +153,7 @@ impl Link {
     }
 }
 
-impl Listener for Link {
+impl Listener for SocketLink {
     fn notify(&self, peer: &PeerId, change: ListChange) {
         let mut outbox = self.0.outbox();
         if !outbox.closed {

@@ -1,6 +1,7 @@
 //! The server's metrics, as JSON for `/health` and as Prometheus text for `/metrics`.
 
 use crate::server::Server;
+use crate::server::cluster::Cluster;
 use crate::server::relay::{AddressDiscovery, Relays};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,9 +101,16 @@ fn readings(server: &Server) -> Vec<Reading> {
         ),
         total("evicted", "Unregistered sockets closed to make room.", &counters.evicted),
     ];
-    let of_relay = server.relay.as_ref().map(|relay| of_relay(server, relay));
-    readings.extend(of_pairing(server).into_iter().chain(of_relay.into_iter().flatten()));
+    readings.extend(of_pairing(server));
+    readings.extend(of_optional_parts(server, peers));
     readings
+}
+
+/// The metrics of the parts that a server need not have.
+fn of_optional_parts(server: &Server, peers: u64) -> impl Iterator<Item = Reading> {
+    let of_relay = server.relay.as_ref().map(|relay| of_relay(server, relay));
+    let of_cluster = server.cluster.as_ref().map(|cluster| of_cluster(cluster, peers));
+    of_relay.into_iter().flatten().chain(of_cluster.into_iter().flatten())
 }
 
 /// The metrics of the mailboxes.
@@ -114,6 +122,29 @@ fn of_pairing(server: &Server) -> [Reading; 3] {
         reading("mailboxes", "Devices that wait for another one to pair with.", "gauge", open),
         reading("pairings", "Devices that joined a mailbox.", "counter", tried),
         reading("pairings_refused", "Sockets that a mailbox refused.", "counter", refused),
+    ]
+}
+
+/// The metrics of the cluster. `peers` are those of all its servers.
+fn of_cluster(cluster: &Cluster, peers: u64) -> [Reading; 4] {
+    let reading = |name, help, kind, value| Reading { name, help, kind, value };
+    let (servers, own) = (cluster.servers() as u64, cluster.own_peers() as u64);
+    let elsewhere = peers.saturating_sub(own);
+    [
+        reading(
+            "cluster_connected",
+            "1 while the broker of the cluster can be reached.",
+            "gauge",
+            cluster.is_connected().into(),
+        ),
+        reading("cluster_servers", "Other servers of the cluster.", "gauge", servers),
+        reading("cluster_peers_elsewhere", "Peers at other servers.", "gauge", elsewhere),
+        reading(
+            "cluster_messages_refused",
+            "Messages of other servers that were dropped.",
+            "counter",
+            cluster.refused(),
+        ),
     ]
 }
 

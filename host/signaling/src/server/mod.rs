@@ -1,10 +1,11 @@
 //! The signaling server: HTTP API and WebSocket on every port that it is given.
 //!
 //! Presence is kept in memory and ends with the socket. The state that must survive a restart is in
-//! the [`Store`]. Peers are not trusted: a frame speaks only as the peer that its socket
+//! the [`Store`], or in that of a [cluster](ClusterOptions). Peers are not trusted: a frame speaks only as the peer that its socket
 //! registered, and reaches only that peer's room.
 
 mod addresses;
+mod cluster;
 mod descriptors;
 mod frame;
 mod http;
@@ -19,6 +20,7 @@ mod rate_limit;
 mod relay;
 mod session;
 mod socket;
+mod state;
 mod state_file;
 mod strangers;
 #[cfg(test)]
@@ -28,15 +30,17 @@ mod upgrade;
 
 use crate::ice::IceOffer;
 use crate::identity::Signer;
-use crate::rooms::{ConnectionId, Rooms};
+use crate::rooms::{ConnectionId, Registrant, Rooms};
 use crate::store::{Store, StoreError};
 use addresses::{Addresses, OpenSocket};
+use cluster::Cluster;
+pub use cluster::{ClusterError, ClusterOptions};
 pub use descriptors::raise_descriptor_limit;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub use limits::Limits;
-use link::Link;
+use link::{CloseReason, Link};
 pub use listen::{ListenError, listen};
 use metrics::Counters;
 use pairing::Mailboxes;
@@ -44,6 +48,8 @@ use parking_lot::{Mutex, MutexGuard};
 use relay::{AddressDiscovery, Relays};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_protocol::ids::PeerId;
+use state::ServerState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -77,6 +83,9 @@ pub enum ServerError {
     /// The state cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot take part in its cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 /// The options of a server.
@@ -97,6 +106,8 @@ pub struct ServerOptions {
     pub page: bool,
     /// The limits on what peers may use.
     pub limits: Limits,
+    /// The servers with which it shares its rooms; `None` if it is alone.
+    pub cluster: Option<ClusterOptions>,
 }
 
 impl Default for ServerOptions {
@@ -109,6 +120,7 @@ impl Default for ServerOptions {
             relay: true,
             page: true,
             limits: Limits::default(),
+            cluster: None,
         }
     }
 }
@@ -117,7 +129,8 @@ impl Default for ServerOptions {
 struct Server {
     rooms: Mutex<Rooms<Link>>,
     mailboxes: Mutex<Mailboxes>,
-    store: Store,
+    state: ServerState,
+    cluster: Option<Arc<Cluster>>,
     signer: Signer,
     options: ServerOptions,
     addresses: Arc<Addresses>,
@@ -135,7 +148,7 @@ struct Server {
 
 impl Server {
     fn new(
-        store: Store,
+        (state, cluster): (ServerState, Option<Arc<Cluster>>),
         mut options: ServerOptions,
         address_discovery: Option<AddressDiscovery>,
         shutdown: CancellationToken,
@@ -143,12 +156,17 @@ impl Server {
         let relay = options.relay.then(|| Relays::new(options.limits.relay_connections));
         let limits = &mut options.limits;
         limits.sockets_per_address = limits.sockets_per_address.min(options.sockets.div_ceil(2));
+        let signer = Signer::new(state.signing_key());
+        // Workers compare the names of addresses, so these are the same at all servers.
+        let tag_key =
+            cluster.as_ref().map_or_else(rand::random, |_| signer.derived_key("addresses"));
         Self {
             rooms: Mutex::new(Rooms::new(options.limits.room_peers)),
             mailboxes: Mutex::default(),
-            signer: Signer::new(store.signing_key()),
-            store,
-            addresses: Arc::new(Addresses::new(&options.limits)),
+            signer,
+            state,
+            cluster,
+            addresses: Arc::new(Addresses::new(&options.limits, tag_key)),
             sockets: Arc::new(Semaphore::new(options.sockets)),
             strangers: Arc::default(),
             state_is_lost: AtomicBool::new(false),
@@ -182,6 +200,14 @@ impl Server {
         self.options.sockets - self.sockets.available_permits()
     }
 
+    /// Closes the socket of a peer that was deleted, and is no longer in the registry.
+    fn close_deleted(&self, peer: &PeerId, member: &Registrant<Link>) {
+        member.link.request_close(CloseReason::Deleted);
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| member.link.is_here()) {
+            cluster.left(peer, member.since_ms, true);
+        }
+    }
+
     fn next_connection(&self) -> ConnectionId {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
     }
@@ -202,18 +228,30 @@ pub async fn run(
         return Err(ServerError::NoListener);
     }
     store.purge(now_s()).await?;
+    let (state, cluster) = match &options.cluster {
+        None => ((ServerState::Own(store), None), None),
+        Some(cluster) => {
+            let (cluster, queue, shared) = Cluster::join(cluster, &store).await?;
+            ((ServerState::Shared(shared), Some(Arc::clone(&cluster))), Some((cluster, queue)))
+        }
+    };
     let discovery = match &options.tls {
         Some(tls) if options.relay => AddressDiscovery::start(&addresses(&listeners), tls).await,
         _ => None,
     };
-    let server = Arc::new(Server::new(store, options, discovery, shutdown.clone()));
+    let server = Arc::new(Server::new(state, options, discovery, shutdown.clone()));
     let mut tasks = JoinSet::new();
+    let taking_part =
+        cluster.map(|(cluster, queue)| cluster::run(Arc::clone(&server), cluster, queue));
     for listener in listeners {
         tasks.spawn(accept(listener, Arc::clone(&server)));
     }
     tasks.spawn(sweep(Arc::clone(&server)));
     tasks.spawn(state_file::watch(Arc::clone(&server)));
-    shutdown.cancelled().await;
+    match taking_part {
+        Some(taking_part) => taking_part.await,
+        None => shutdown.cancelled().await,
+    }
     tasks.shutdown().await;
     server.tasks.close();
     if tokio::time::timeout(STOP_DEADLINE, closed(&server)).await.is_err() {
@@ -353,8 +391,8 @@ async fn sweep(server: Arc<Server>) {
         tokio::time::sleep(SWEEP_EVERY).await;
         let now_s = now_s();
         let occupied = server.rooms().with_workers();
-        let swept = match server.store.extend(occupied, now_s).await {
-            Ok(()) => server.store.purge(now_s).await,
+        let swept = match server.state.extend(occupied, now_s).await {
+            Ok(()) => server.state.purge(now_s).await,
             Err(error) => Err(error),
         };
         match swept {

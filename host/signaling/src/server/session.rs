@@ -6,15 +6,15 @@ use crate::ice::hand_out;
 use crate::rooms::{ConnectionId, Page, Part, Registrant};
 use crate::server::Server;
 use crate::server::frame::{Code, FrameRefusal, Head, Kind, check_depth, parse};
-use crate::server::link::{CloseReason, Link};
+use crate::server::link::{CloseReason, Link, SocketLink};
 use crate::server::relay::{self, Whose};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
-use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::clock::{now_ms, now_s};
 use sleap_rtc_protocol::ids::{AddressTag, PeerId, RoomCredentials, RoomId};
 use sleap_rtc_protocol::signaling::{
-    Filters, MAX_FRAME_BYTES, MetadataPatch, Register, RelayOffer, Role, ServerMessage,
+    Filters, MAX_FRAME_BYTES, Metadata, MetadataPatch, Register, RelayOffer, Role, ServerMessage,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ const LIST_HEAD_BYTES: usize = 8 * 1024;
 pub(crate) struct Session {
     server: Arc<Server>,
     connection: ConnectionId,
-    link: Link,
+    link: SocketLink,
     address: IpAddr,
     /// The pseudonym of its address for the workers of the room.
     address_tag: Option<AddressTag>,
@@ -72,7 +72,7 @@ struct Update {
 }
 
 impl Session {
-    pub(crate) fn new(server: Arc<Server>, link: Link, address: IpAddr) -> Self {
+    pub(crate) fn new(server: Arc<Server>, link: SocketLink, address: IpAddr) -> Self {
         let connection = server.next_connection();
         Self {
             server,
@@ -207,7 +207,7 @@ impl Session {
             ));
         }
         let credentials = RoomCredentials { room_id: room_id.clone(), token: token.clone() };
-        if !self.server.store.opens(credentials, now_s).await? {
+        if !self.server.state.opens(credentials, now_s).await? {
             return Err(FrameRefusal::new(
                 Code::RoomNotFound,
                 "no such room, or the token does not open it",
@@ -216,15 +216,7 @@ impl Session {
         if role == Role::Worker {
             self.extend_room(room_id.clone()).await?;
         }
-        let member = Registrant {
-            connection: self.connection,
-            room: room_id.clone(),
-            role,
-            metadata,
-            connected_at_s: now_s,
-            link: self.link.clone(),
-        };
-        let replaced = self.server.rooms().join(peer_id.clone(), member)?;
+        let replaced = self.join(peer_id.clone(), room_id.clone(), role, metadata)?;
         if let Some(old) = &replaced {
             relay::review(&self.server, &old.room, Whose::Peer(&peer_id));
         }
@@ -240,6 +232,28 @@ impl Session {
         let relay = self.relay_offer(&peer_id, &room_id)?;
         let page = self.server.has_page();
         encode(&ServerMessage::RegisteredAuth { room_id, token, peer_id, ice, relay, page })
+    }
+
+    /// Puts the peer into its room. Returns the presence that it replaces.
+    fn join(
+        &self,
+        peer: PeerId,
+        room: RoomId,
+        role: Role,
+        metadata: Metadata,
+    ) -> Result<Option<Registrant<Link>>, FrameRefusal> {
+        let (connection, link) = (self.connection, Link::Here(self.link.clone()));
+        let mut rooms = self.server.rooms();
+        let before_ms = rooms.present(&peer).map_or(0, |before| before.since_ms);
+        let since_ms = now_ms().max(before_ms.saturating_add(1));
+        let member = Registrant { connection, room, role, metadata, since_ms, revision: 0, link };
+        let announced = self.server.cluster.as_ref().map(|_| member.clone());
+        let replaced = rooms.join(peer.clone(), member)?;
+        drop(rooms);
+        if let Some((cluster, member)) = self.server.cluster.as_ref().zip(announced) {
+            cluster.here(&peer, &member);
+        }
+        Ok(replaced)
     }
 
     fn relay_offer(
@@ -322,9 +336,17 @@ impl Session {
 
     fn update(&self, peer: &PeerId, text: &str) -> Result<String, FrameRefusal> {
         let Update { metadata } = parse(text)?;
-        let metadata = self.server.rooms().update(peer, self.connection, metadata)?;
-        let room = self.server.rooms().room_of(peer);
-        room.inspect(|room| relay::review(&self.server, room, Whose::Peer(peer)));
+        let (metadata, changed) = {
+            let mut rooms = self.server.rooms();
+            let metadata = rooms.update(peer, self.connection, metadata)?;
+            (metadata, rooms.member(peer, self.connection).cloned())
+        };
+        if let Some(changed) = changed {
+            relay::review(&self.server, &changed.room, Whose::Peer(peer));
+            if let Some(cluster) = &self.server.cluster {
+                cluster.here(peer, &changed);
+            }
+        }
         let status = metadata.properties.get("status").and_then(|status| status.as_str());
         tracing::debug!(status, "metadata updated");
         encode(&ServerMessage::MetadataUpdated { peer_id: peer.clone(), metadata })
@@ -346,10 +368,11 @@ impl Session {
             return Err(FrameRefusal::invalid("only a worker sends a client away"));
         }
         if !link.deliver(frame, &self.server.options.limits) {
-            return Err(FrameRefusal::new(
-                Code::DeliveryFailed,
-                format!("{target} does not read what it is sent"),
-            ));
+            let why = match &link {
+                Link::Here(_) => format!("{target} does not read what it is sent"),
+                Link::Elsewhere(_) => format!("the server of {target} cannot be reached now"),
+            };
+            return Err(FrameRefusal::new(Code::DeliveryFailed, why));
         }
         self.server.counters.forwarded.count();
         tracing::debug!(%target, kind = ?head.kind, "forwarded");
@@ -363,6 +386,9 @@ impl Session {
         let left = self.server.rooms().leave(peer, self.connection);
         let Some(member) = left else { return };
         tracing::info!("left");
+        if let Some(cluster) = &self.server.cluster {
+            cluster.left(peer, member.since_ms, self.leaves);
+        }
         if self.leaves {
             relay::review(&self.server, &member.room, Whose::Peer(peer));
         } else {
@@ -374,7 +400,7 @@ impl Session {
     }
 
     async fn extend_room(&self, room: RoomId) -> Result<(), FrameRefusal> {
-        Ok(self.server.store.extend(BTreeSet::from([room]), now_s()).await?)
+        Ok(self.server.state.extend(BTreeSet::from([room]), now_s()).await?)
     }
 }
 

@@ -2,6 +2,8 @@
 //! working until the server ends; then the rooms and the signing key are lost.
 
 use crate::server::Server;
+use crate::store::Store;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,13 +16,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(crate) async fn watch(server: Arc<Server>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let store = server.store.clone();
+        let Some(store) = server.state.own().cloned() else { return };
         // A dead mount may block for long, but only this task waits for it.
         let Ok(in_place) = spawn_blocking(move || store.is_in_place()).await else { continue };
         let was_lost = server.state_is_lost.swap(!in_place, Ordering::Relaxed);
         match (was_lost, in_place) {
             (false, false) => tracing::error!(
-                file = %server.store.path().display(),
+                file = %server.state.own().map(Store::path).unwrap_or(Path::new("")).display(),
                 "the state file was removed or replaced: identities and new rooms will be lost when \
                  the server ends; put the file back, or restart the server for a new one"
             ),

@@ -2,6 +2,8 @@
 
 mod abuse;
 mod api;
+mod broker;
+mod cluster;
 mod elsewhere;
 mod full;
 mod old_server;
@@ -11,5 +13,6 @@ mod relay;
 mod relay_load;
 mod relay_tls;
 mod roster;
+mod several;
 mod support;
 mod traffic;

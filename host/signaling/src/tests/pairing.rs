@@ -1,7 +1,7 @@
 //! Mailboxes: two devices, strangers, and a server with limits.
 
 use super::support::{TestServer, soon};
-use crate::client::{Mailbox, MailboxError, MailboxNews};
+use crate::client::{Mailbox, MailboxError, MailboxNews, Servers};
 use crate::server::{Limits, ServerOptions};
 use crate::store::Store;
 use futures_util::{SinkExt, StreamExt};
@@ -9,14 +9,13 @@ use sleap_rtc_protocol::pairing::{MAX_PARCEL_BYTES, MailboxErrorCode, MailboxNum
 use std::time::{Duration, Instant};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
-use url::Url;
 
-async fn server(limits: Limits) -> (TestServer, Url) {
+async fn server(limits: Limits) -> (TestServer, Servers) {
     let options = ServerOptions { limits, ..ServerOptions::default() };
     let local = ([127, 0, 0, 1], 0).into();
     let server = TestServer::with(local, Store::ephemeral().unwrap(), options).await;
-    let url = server.endpoints().websocket;
-    (server, url)
+    let servers = server.endpoints().into();
+    (server, servers)
 }
 
 fn code(error: MailboxError) -> MailboxErrorCode {
@@ -36,14 +35,14 @@ async fn metric(server: &TestServer, name: &str) -> u64 {
 
 #[tokio::test]
 async fn parcels_pass_both_ways_and_one_device_after_the_other_may_join() {
-    let (server, url) = server(Limits::default()).await;
-    let (mut owner, life) = Mailbox::open(&url).await.unwrap();
+    let (server, servers) = server(Limits::default()).await;
+    let (mut owner, life) = Mailbox::open(&servers).await.unwrap();
     assert_eq!(life, Duration::from_secs(600));
     assert_eq!(metric(&server, "mailboxes").await, 1);
     for _ in 0..2 {
-        let mut joiner = Mailbox::join(&url, owner.number()).await.unwrap();
+        let mut joiner = Mailbox::join(&servers, owner.number()).await.unwrap();
         assert_eq!(next(&mut owner).await, MailboxNews::Joined);
-        let third = Mailbox::join(&url, owner.number()).await;
+        let third = Mailbox::join(&servers, owner.number()).await;
         assert_eq!(code(third.unwrap_err()), MailboxErrorCode::Occupied);
         let long = vec![7; MAX_PARCEL_BYTES];
         joiner.send(long.clone()).await.unwrap();
@@ -53,11 +52,11 @@ async fn parcels_pass_both_ways_and_one_device_after_the_other_may_join() {
         joiner.close().await;
         assert_eq!(next(&mut owner).await, MailboxNews::Left);
     }
-    let mut joiner = Mailbox::join(&url, owner.number()).await.unwrap();
+    let mut joiner = Mailbox::join(&servers, owner.number()).await.unwrap();
     let number = owner.number();
     owner.close().await;
     assert_eq!(next(&mut joiner).await, MailboxNews::Left);
-    let late = Mailbox::join(&url, number).await.unwrap_err();
+    let late = Mailbox::join(&servers, number).await.unwrap_err();
     assert_eq!(code(late), MailboxErrorCode::NoMailbox);
     assert_eq!(metric(&server, "mailboxes").await, 0);
     assert_eq!(metric(&server, "pairings").await, 3);
@@ -68,18 +67,18 @@ async fn parcels_pass_both_ways_and_one_device_after_the_other_may_join() {
 #[tokio::test]
 async fn a_mailbox_has_its_time_and_its_tries() {
     let limits = Limits { pair_within: Duration::from_secs(1), ..Limits::default() };
-    let (short, url) = server(limits).await;
+    let (short, servers) = server(limits).await;
     let start = Instant::now();
-    let (mut owner, _) = Mailbox::open(&url).await.unwrap();
+    let (mut owner, _) = Mailbox::open(&servers).await.unwrap();
     let over = soon("end", owner.next()).await.unwrap_err();
     assert_eq!(code(over), MailboxErrorCode::Expired);
     assert!(start.elapsed() >= Duration::from_secs(1));
     short.stop().await;
 
-    let (server, url) = server(Limits::default()).await;
-    let (mut owner, _) = Mailbox::open(&url).await.unwrap();
+    let (server, servers) = server(Limits::default()).await;
+    let (mut owner, _) = Mailbox::open(&servers).await.unwrap();
     let refused = loop {
-        match Mailbox::join(&url, owner.number()).await {
+        match Mailbox::join(&servers, owner.number()).await {
             Ok(joiner) => joiner.close().await,
             Err(error) => break code(error),
         }
@@ -93,8 +92,8 @@ async fn a_mailbox_has_its_time_and_its_tries() {
 
 #[tokio::test]
 async fn whatever_does_not_belong_at_a_mailbox_ends_its_socket() {
-    let (server, url) = server(Limits::default()).await;
-    let pair = url.join("pair").unwrap();
+    let (server, servers) = server(Limits::default()).await;
+    let pair = servers.first().websocket.join("pair").unwrap();
     let long = format!(r#"{{"type":"send","parcel":"{}"}}"#, "A".repeat(20_000));
     let too_long = format!(r#"{{"type":"send","parcel":"{}"}}"#, "A".repeat(11_500));
     for frames in [
@@ -126,9 +125,11 @@ async fn whatever_does_not_belong_at_a_mailbox_ends_its_socket() {
 #[tokio::test]
 async fn a_server_without_mailboxes_is_called_so() {
     // A server that serves something else at this path.
-    let (server, mut url) = server(Limits::default()).await;
-    url.set_path("/elsewhere");
-    let refused = Mailbox::join(&url, MailboxNumber::try_from(4).unwrap()).await.unwrap_err();
+    let (server, _) = server(Limits::default()).await;
+    let mut elsewhere = server.endpoints();
+    elsewhere.websocket.set_path("/elsewhere");
+    let servers = Servers::from(elsewhere);
+    let refused = Mailbox::join(&servers, MailboxNumber::try_from(4).unwrap()).await.unwrap_err();
     assert!(refused.to_string().contains("does not pair devices"), "{refused}");
     assert!(refused.advice().unwrap().contains("--room-id"));
     server.stop().await;

@@ -63,6 +63,12 @@ impl Peer {
         endpoint(&self.key, &self.url(), &self.relay.token).await
     }
 
+    /// An endpoint that uses the relay of another server than that of its registration.
+    pub(super) async fn endpoint_at(&self, server: &TestServer) -> Endpoint {
+        let url: RelayUrl = server.endpoints().http.into();
+        endpoint(&self.key, &url, &self.relay.token).await
+    }
+
     pub(super) fn address(&self) -> EndpointAddr {
         EndpointAddr::from_parts(self.key.public(), [TransportAddr::Relay(self.url())])
     }

@@ -122,10 +122,8 @@ impl TestServer {
 }
 
 pub(crate) fn endpoints(address: SocketAddr) -> Endpoints {
-    Endpoints {
-        websocket: format!("ws://{address}").parse().unwrap(),
-        http: format!("http://{address}").parse().unwrap(),
-    }
+    let url = |scheme: &str| format!("{scheme}://{address}").parse().unwrap();
+    Endpoints::new(url("ws"), url("http"))
 }
 
 pub(crate) fn register(identity: &PeerIdentity, room: &RoomCredentials) -> Value {

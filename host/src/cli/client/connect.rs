@@ -6,7 +6,7 @@ use crate::client::rooms::SavedRoom;
 use crate::client::{Choose, Join, ViewerPorts};
 use clap::Args;
 use sleap_rtc_protocol::ids::{PeerId, RoomName};
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::Servers;
 
 /// Options that choose a worker.
 #[derive(Args)]
@@ -55,7 +55,7 @@ pub struct ConnectOptions {
     /// Whether Python workers are used where others prove who they are.
     pub python_worker: bool,
     /// Where the room is, if this device has paired with it.
-    pub server: Option<Endpoints>,
+    pub servers: Option<Servers>,
     /// The least memory of a worker's largest GPU.
     pub min_gpu_memory_mib: Option<u64>,
     /// The ports of SLEAP's loss viewer, if it should receive updates.
@@ -80,11 +80,11 @@ impl ConnectArgs {
         self.conflicts(environment)?;
         let saved = self.saved_room(environment)?;
         self.choice(saved.is_some(), environment)?;
-        let server = saved.as_ref().map(SavedRoom::endpoints);
+        let servers = saved.as_ref().map(|saved| saved.servers.clone());
         let gui = self.gui_ports()?;
         let (python_worker, min_gpu_memory_mib) = (self.python_worker, self.min_gpu_memory);
         let join = self.join(saved, environment)?;
-        Ok(ConnectOptions { join, server, python_worker, min_gpu_memory_mib, gui })
+        Ok(ConnectOptions { join, servers, python_worker, min_gpu_memory_mib, gui })
     }
 
     fn conflicts(&self, environment: &Environment) -> Result<(), Failure> {

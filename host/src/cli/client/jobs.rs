@@ -258,7 +258,7 @@ pub(crate) async fn run(
         (job_ref.map_err(|error| Failure::usage(format!("the job string: {error}")))?, None)
     } else {
         let record = record::find(&config.client.jobs_dir, &options.job)?;
-        config.signaling = record.endpoints()?;
+        config.signaling = record.servers(&config.signaling);
         (record.job_string()?, Some(record))
     };
     let action = match options.wanted {

@@ -74,9 +74,9 @@ pub(crate) async fn run(options: &PairOptions, config: &Config) -> Result<Exit, 
     };
     let (grant, words) = pairing::join(&config.signaling, &options.code, &introduction).await?;
     let worker = grant.worker_name.clone();
-    let server = &config.signaling;
+    let servers = &config.signaling;
     client::rooms::believe(folder, &grant);
-    let name = SavedRooms::change(folder, |rooms| Ok(rooms.add(grant, server))).await?;
+    let name = SavedRooms::change(folder, |rooms| Ok(rooms.add(grant, servers))).await?;
     let text = format!(
         "Paired with room \"{name}\" (worker {worker}). Verify if you like: {words}\n\
          To train there:  sleap-rtc client-train --room {name} --auto-select --pkg-path PACKAGE"

@@ -81,8 +81,8 @@ impl QueueArgs {
                             worker's machine: add --local";
                 return Err(Failure::usage(text));
             }
-            let (join, server) = self.room.check(environment)?;
-            return Ok((QueueOptions::Room(join), self.common.check()?.or_server(server)));
+            let (join, servers) = self.room.check(environment)?;
+            return Ok((QueueOptions::Room(join), self.common.check()?.or_servers(servers)));
         }
         let state_dir = self.whose.overrides().state_dir;
         let overrides = Overrides { state_dir, ..self.common.check()? };

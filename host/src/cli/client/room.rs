@@ -19,7 +19,7 @@ use clap::{Args, Subcommand};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::RoomName;
 use sleap_rtc_protocol::job::{JobDescription, JobType};
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::Servers;
 use std::path::PathBuf;
 
 /// The examples under `why --help`.
@@ -72,7 +72,7 @@ impl WhichRoom {
     pub(crate) fn check(
         self,
         environment: &mut Environment,
-    ) -> Result<(Join, Option<Endpoints>), Failure> {
+    ) -> Result<(Join, Option<Servers>), Failure> {
         if let Some(SecretText(text)) = self.session_string {
             let session = text.parse();
             return session
@@ -84,8 +84,8 @@ impl WhichRoom {
             && self.token.is_none()
             && let Some(saved) = environment.rooms.find(self.room.as_ref())?
         {
-            let server = Some(saved.endpoints());
-            return Ok((Join::Room { credentials: saved.credential, choose }, server));
+            let servers = Some(saved.servers);
+            return Ok((Join::Room { credentials: saved.credential, choose }, servers));
         }
         let (room_id, token) = (self.room_id, self.token.or_else(|| environment.token.clone()));
         let (Some(room_id), Some(token)) = (room_id, token) else {
@@ -129,9 +129,9 @@ impl WhyArgs {
         self,
         environment: &mut Environment,
     ) -> Result<(WhyOptions, Overrides), Failure> {
-        let (join, server) = self.room.check(environment)?;
+        let (join, servers) = self.room.check(environment)?;
         let (job, min_gpu_memory_mib) = (self.job, self.min_gpu_memory);
-        Ok((WhyOptions { join, job, min_gpu_memory_mib }, self.common.check()?.or_server(server)))
+        Ok((WhyOptions { join, job, min_gpu_memory_mib }, self.common.check()?.or_servers(servers)))
     }
 }
 
@@ -188,8 +188,8 @@ impl RoomArgs {
                 return Ok((RoomOptions::Remove(options), overrides));
             }
         };
-        let (join, server) = args.room.check(environment)?;
-        Ok((RoomOptions::Show { join, as_json }, args.common.check()?.or_server(server)))
+        let (join, servers) = args.room.check(environment)?;
+        Ok((RoomOptions::Show { join, as_json }, args.common.check()?.or_servers(servers)))
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) async fn run(args: RoomsArgs, config: &Config) -> Result<Exit, Failur
 fn listing(rooms: &SavedRooms) -> String {
     let row = |room: &SavedRoom| {
         let workers: Vec<&str> = room.workers.iter().map(|worker| worker.name.as_str()).collect();
-        let server = room.endpoints().websocket;
+        let server = &room.servers.first().websocket;
         let (name, workers, id) = (&room.name, workers.join(", "), &room.credential.room_id);
         let until_s = room.certificate.as_ref().and_then(|of| of.subject().not_after_s);
         let until = until_s.map(|until_s| format!("  until {}", day(until_s))).unwrap_or_default();

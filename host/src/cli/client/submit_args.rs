@@ -38,7 +38,7 @@ impl SubmitArgs {
         environment: &mut Environment,
     ) -> Result<(ConnectOptions, Overrides), Failure> {
         let connect = self.connect.check(environment)?;
-        let common = self.common.check()?.or_server(connect.server.clone());
+        let common = self.common.check()?.or_servers(connect.servers.clone());
         let wait = self.wait.map(|limit| limit.map_or(Wait::UntilItStarts, Wait::For));
         let common = Overrides { python_worker: connect.python_worker, wait, ..common };
         let overrides = self.paths.over(self.limit.over(common));

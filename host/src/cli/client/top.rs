@@ -31,12 +31,12 @@ pub struct TopArgs {
 
 impl TopArgs {
     pub(crate) fn check(self, environment: &mut Environment) -> Result<(Join, Overrides), Failure> {
-        let (join, server) = self.room.check(environment)?;
+        let (join, servers) = self.room.check(environment)?;
         if !(std::io::stdout().is_terminal() && environment.stdin_is_terminal) {
             let text = "`top` draws on a terminal, and this is none";
             return Err(Failure::usage(text).hint("`sleap-rtc queue` prints the room once"));
         }
-        Ok((join, self.common.check()?.or_server(server)))
+        Ok((join, self.common.check()?.or_servers(servers)))
     }
 }
 

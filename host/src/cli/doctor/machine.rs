@@ -20,7 +20,7 @@ const GIB: u64 = 1 << 30;
 const PROBE_BYTES: usize = 1 << 20;
 
 pub(crate) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
-    let mut findings = vec![configuration(config), open_files(), address_space()];
+    let mut findings = vec![configuration(config), open_files(), address_space(), file_size()];
     if for_worker {
         findings.push(proc());
         findings.extend(folder("state", &config.worker.state_dir, "--state-dir"));
@@ -64,6 +64,17 @@ fn address_space() -> Finding {
     }
 }
 
+fn file_size() -> Finding {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) => Finding::warn(
+            "file size",
+            format!("a file may have at most {} MiB", limit >> 20),
+            "raise `ulimit -f`, or LimitFSIZE of the unit: packages, checkpoints and logs are larger",
+        ),
+        None => Finding::ok("file size", "no limit"),
+    }
+}
+
 fn proc() -> Finding {
     match Path::new("/proc/self/fd").exists() {
         true => Finding::ok("/proc", "is mounted"),
@@ -74,7 +85,11 @@ fn proc() -> Finding {
 /// Checks that a folder can be written, and that its file system has locks and space.
 fn folder(check: &'static str, path: &Path, setting: &str) -> Vec<Finding> {
     let place = path.display();
-    let there = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    if !there.is_dir() {
+        let says = format!("{} is a file, and {place} must be a folder", there.display());
+        return vec![Finding::fail(check, says, format!("choose another with {setting}"))];
+    }
     match probe(there) {
         Err(error) => {
             let full = sleap_rtc_base::disk::is_full(&error);
@@ -170,6 +185,13 @@ mod tests {
         let found = super::folder("state", Path::new("/proc/no/such"), "--state-dir");
         assert_eq!(found[0].verdict, Verdict::Fail);
         assert!(found[0].advice.as_ref().unwrap().contains("--state-dir"), "{found:?}");
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [&file, &file.join("below")] {
+            let found = super::folder("state", path, "--state-dir");
+            assert_eq!(found[0].verdict, Verdict::Fail, "{found:?}");
+            assert!(found[0].says.contains("is a file"), "{found:?}");
+        }
     }
 
     #[test]

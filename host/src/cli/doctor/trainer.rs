@@ -2,10 +2,11 @@
 
 use crate::blocking::blocking;
 use crate::cli::findings::Finding;
-use crate::config::WorkerConfig;
+use crate::config::{SlotsConfig, WorkerConfig};
 use crate::worker::confinement::runner_settings;
+use crate::worker::slots;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_gpu::{GpuHealth, Survey, visible_devices};
+use sleap_rtc_gpu::{GpuHealth, Selector, Survey, visible_devices};
 use sleap_rtc_job::trainers::{Trainer, Trainers};
 use sleap_rtc_job::{ReadScope, RunnerSettings, Sandbox};
 use std::path::PathBuf;
@@ -59,12 +60,17 @@ fn sandbox(sandbox: &Sandbox, scope: ReadScope) -> Finding {
 async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
     if let Some(gpus) = &config.gpus {
         let says = format!("`[worker] gpus` describes {}; the worker detects none", gpus.len());
-        return (vec![Finding::ok("gpu", says)], !gpus.is_empty());
+        let mut findings = vec![Finding::ok("gpu", says)];
+        if let Err(error) = slots::check(&config.slots, gpus) {
+            findings.push(Finding::fail("slots", error.to_string(), "see `[worker] gpus`"));
+        }
+        return (findings, !gpus.is_empty());
     }
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
     let survey = blocking(move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT)).await;
     let survey = survey.unwrap_or_else(|panicked| Survey::Unavailable(panicked.to_string()));
     let mut findings = found(&survey);
+    findings.extend(slots_without_gpu(&config.slots, &survey));
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
     if let (Some(text), Survey::Answered(inventory)) = (visible, &survey) {
         let names = visible_devices(&text);
@@ -86,6 +92,25 @@ async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
     }
     let has_gpu = matches!(&survey, Survey::Answered(i) if i.devices.iter().any(|d| d.health.gpu().is_some()));
     (findings, has_gpu)
+}
+
+/// The slots whose GPUs the driver does not list. They take no jobs.
+fn slots_without_gpu(config: &SlotsConfig, survey: &Survey) -> Option<Finding> {
+    let inventory = match survey {
+        Survey::Answered(inventory) => Some(inventory),
+        Survey::NoDriver => None,
+        Survey::Unavailable(_) => return None,
+    };
+    let is_missing =
+        |name: &Selector| inventory.is_none_or(|inventory| name.find(inventory).is_none());
+    let missing: Vec<String> = slots::named_gpus(config)?
+        .iter()
+        .filter(|name| is_missing(name))
+        .map(ToString::to_string)
+        .collect();
+    let says = format!("`[worker] slots` names GPU {}, which is not there", missing.join(", "));
+    let advice = "see `nvidia-smi -L`; the slot takes no jobs until the driver lists the GPU";
+    (!missing.is_empty()).then(|| Finding::fail("slots", says, advice))
 }
 
 fn found(survey: &Survey) -> Vec<Finding> {
@@ -186,6 +211,15 @@ mod tests {
         let cuda = "PyTorch: 2.9.0+cu128\nCUDA available: True\nCUDA version: 12.8\n";
         assert_eq!(torch(Some(cuda), true), Finding::ok("torch", "CUDA available: True"));
         assert_eq!(torch(None, true).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn slots_with_a_gpu_that_is_not_there_fail() {
+        let slots = SlotsConfig::Gpus(vec![vec![9]]);
+        let found = slots_without_gpu(&slots, &Survey::NoDriver).unwrap();
+        assert_eq!(found.verdict, Verdict::Fail);
+        assert!(found.says.contains("GPU 9"), "{found:?}");
+        assert_eq!(slots_without_gpu(&SlotsConfig::Count(2), &Survey::NoDriver), None);
     }
 
     #[test]

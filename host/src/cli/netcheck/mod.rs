@@ -69,14 +69,15 @@ impl NetcheckArgs {
         }
         let worker = self.worker_id.map(PeerId::new).transpose();
         let worker = worker.map_err(|error| Failure::usage(format!("--worker-id: {error}")))?;
-        let (join, server) = self.room.check(environment)?;
+        let (join, servers) = self.room.check(environment)?;
         let target = Some(Target { join, worker });
-        Ok((NetcheckOptions { as_json, target }, overrides.or_server(server)))
+        Ok((NetcheckOptions { as_json, target }, overrides.or_servers(servers)))
     }
 }
 
 /// Runs all checks and prints the findings.
 pub(crate) async fn run(options: NetcheckOptions, config: &Config) -> Result<Exit, Failure> {
+    let config = &settled(config).await;
     let mut findings = check(config).await;
     // A worker is reached through the server.
     let has_failed = findings.iter().any(|found| found.verdict == Verdict::Fail);
@@ -84,6 +85,11 @@ pub(crate) async fn run(options: NetcheckOptions, config: &Config) -> Result<Exi
         findings.extend(worker::check(config, &target).await);
     }
     findings::report(&findings, options.as_json)
+}
+
+/// The same with the server's addresses as they turn out to be.
+async fn settled(config: &Config) -> Config {
+    Config { signaling: config.signaling.clone().settled().await, ..config.clone() }
 }
 
 async fn check(config: &Config) -> Vec<Finding> {
@@ -106,7 +112,7 @@ async fn check(config: &Config) -> Vec<Finding> {
 /// The checks that `doctor` shares: the server, and the way to it.
 #[cfg(feature = "worker")]
 pub(crate) async fn server(config: &Config) -> Vec<Finding> {
-    let (findings, meeting) = server::check(config, Map::new()).await;
+    let (findings, meeting) = server::check(&settled(config).await, Map::new()).await;
     if let Some(meeting) = meeting {
         meeting.end().await;
     }

@@ -42,14 +42,31 @@ impl Meeting {
     }
 }
 
-/// Checks the way to the server. If there is one, returns a room for further checks, whose member
+/// Checks the way to each server. If there is one, returns a room for further checks, whose member
 /// publishes `properties`.
 pub(crate) async fn check(
     config: &Config,
     properties: Map<String, Value>,
 ) -> (Vec<Finding>, Option<Meeting>) {
-    let mut findings: Vec<Finding> = proxy(&config.signaling).into_iter().collect();
-    let (http, start) = (&config.signaling.http, Instant::now());
+    let (mut findings, mut first_meeting) = (Vec::new(), None::<Meeting>);
+    for server in config.signaling.iter() {
+        let (found, meeting) = check_one(server, properties.clone()).await;
+        findings.extend(found);
+        match (&first_meeting, meeting) {
+            (Some(_), Some(further)) => further.end().await,
+            (None, Some(first)) => first_meeting = Some(first),
+            (_, None) => {}
+        }
+    }
+    (findings, first_meeting)
+}
+
+async fn check_one(
+    server: &Endpoints,
+    properties: Map<String, Value>,
+) -> (Vec<Finding>, Option<Meeting>) {
+    let mut findings: Vec<Finding> = proxy(server).into_iter().collect();
+    let (http, start) = (&server.http, Instant::now());
     let api = HttpApi::new(http);
     let identity = match tokio::time::timeout(LIMIT, api.sign_in(None)).await {
         Ok(Ok(identity)) => identity,
@@ -67,8 +84,8 @@ pub(crate) async fn check(
     let took = start.elapsed().as_millis();
     findings.push(Finding::ok("server", format!("{http} answers in {took} ms{tls}")));
     findings.push(clock(&identity.id_token, now_ms() / 1000));
-    let websocket = &config.signaling.websocket;
-    let meeting = tokio::time::timeout(LIMIT, meet(config, api, identity, properties)).await;
+    let websocket = &server.websocket;
+    let meeting = tokio::time::timeout(LIMIT, meet(server, api, identity, properties)).await;
     let (found, meeting) = match meeting {
         Ok(Ok(meeting)) => {
             (Finding::ok("websocket", format!("{websocket} lets peers register")), Some(meeting))
@@ -88,17 +105,17 @@ pub(crate) async fn check(
 
 /// Registers in a new room.
 async fn meet(
-    config: &Config,
+    server: &Endpoints,
     api: HttpApi,
     identity: PeerIdentity,
     properties: Map<String, Value>,
 ) -> Result<Meeting, SignalingError> {
     let room = api.create_room(&identity.id_token).await?;
     let metadata = Metadata { tags: Vec::new(), properties };
-    let (endpoints, cancel) = (config.signaling.clone(), CancellationToken::new());
+    let (server, cancel) = (server.clone(), CancellationToken::new());
     let token = identity.id_token.clone();
     let joining =
-        SignalingClient::connect(endpoints, identity, room.clone(), Role::Client, metadata, cancel);
+        SignalingClient::connect(server, identity, room.clone(), Role::Client, metadata, cancel);
     match joining.await {
         Ok((client, events)) => Ok(Meeting { client, _events: events, room, api, token }),
         Err(error) => {

@@ -17,7 +17,7 @@ const FRAME: Duration = Duration::from_millis(100);
 /// The lines that the view may have on any terminal.
 const LEAST: u16 = 6;
 /// How soon a terminal of another size is noticed.
-const RESIZE: Duration = Duration::from_millis(500);
+const RESIZE: Duration = Duration::from_millis(100);
 
 /// The thread that draws. It ends when this is dropped, and takes the view off the terminal.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub(crate) struct Painter {
 impl Painter {
     /// Draws `view` from now on.
     pub(crate) fn start(view: Arc<Mutex<View>>) -> Self {
+        screen::make_way_for_the_shell();
         let (poke, poked) = sync_channel(1);
         let thread = std::thread::spawn(move || paint(&view, &poked));
         Self { poke: Some(poke), thread: Some(thread) }
@@ -60,18 +61,30 @@ fn paint(view: &Mutex<View>, poked: &Receiver<()>) {
         // Several changes in a short time are drawn once.
         let due = drawn.map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
         std::thread::sleep(due);
-        let (columns, lines) = screen::size();
-        // The last column stays free: a terminal would begin a new line. Half of the lines stay free,
-        // too: a terminal that becomes half as wide wraps each row once, and what leaves it at the top
-        // could not be taken back.
+        let size = screen::size();
+        let (columns, lines) = size;
+        // The last column stays free: some terminals begin a new line after it. Half of the lines stay
+        // free, too: a terminal that becomes half as wide wraps each row once, and what leaves it at the
+        // top could not be taken back.
         let (width, height) =
-            (columns.saturating_sub(1), (lines / 2).max(LEAST).min(lines.saturating_sub(1)));
+            (columns.saturating_sub(1), (lines / 2).max(LEAST).min(lines.saturating_sub(2)));
         let shown = view.lock().lines(width, height);
         screen::show(rows(&shown, width));
         drawn = Some(Instant::now());
+        if wait(poked, size).is_none() {
+            return;
+        }
+    }
+}
+
+/// Waits until there is something to draw. `None` at the end.
+fn wait(poked: &Receiver<()>, size: (u16, u16)) -> Option<()> {
+    loop {
         match poked.recv_timeout(RESIZE) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            Ok(()) => return Some(()),
+            Err(RecvTimeoutError::Timeout) if screen::size() == size => {}
+            Err(RecvTimeoutError::Timeout) => return Some(()),
+            Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
 }

@@ -10,7 +10,6 @@ use serde_json::json;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
 use sleap_rtc_protocol::meter::{Direction, Meter, Progress};
 use sleap_rtc_protocol::text::Printable;
-use sleap_rtc_protocol::timing::JobTimer;
 use sleap_rtc_protocol::workload::Workload;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,6 @@ const HOSTILE: &str = "<b>\x1b[2J\u{202e}evil\u{7}\r\n";
 /// A job whose events come one second after the other.
 struct Story {
     view: View,
-    timer: JobTimer,
     at_ms: u64,
     seq: u64,
 }
@@ -32,16 +30,15 @@ impl Story {
         view.gpu = Some(Printable::line("NVIDIA RTX 4090", 40));
         view.route = Some("direct, 12 ms".into());
         view.hint = Some(super::LEAVE);
-        let timer = JobTimer::new(vec![run.clone(), run]);
-        Self { view, timer, at_ms: 1_000_000, seq: 0 }
+        view.expect(vec![run.clone(), run]);
+        Self { view, at_ms: 1_000_000, seq: 0 }
     }
 
     fn event(&mut self, event: JobEvent) {
         self.at_ms += 1_000;
         self.seq += 1;
         let numbered = NumberedEvent { seq: self.seq, at_ms: self.at_ms, event };
-        self.timer.see(&numbered);
-        self.view.see(numbered, self.timer.progress());
+        self.view.see(&numbered);
     }
 
     fn log(&mut self, text: &str) {

@@ -8,10 +8,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 use sleap_rtc_protocol::chart::short;
 use sleap_rtc_protocol::course::{Course, Epoch, RunCourse};
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, NumberedEvent};
+use sleap_rtc_protocol::job::{JobOutcome, NumberedEvent};
 use sleap_rtc_protocol::meter::Meter;
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::text::{Printable, duration};
+use sleap_rtc_protocol::workload::Workload;
 
 /// The most lines of the log.
 const LOG_LINES: usize = 5;
@@ -46,10 +47,7 @@ pub(crate) struct View {
     pub(crate) hint: Option<&'static str>,
     /// Whether the job itself is shown, and not only what it waits for.
     pub(crate) shows_job: bool,
-    /// The names of its runs, in order.
-    planned: Vec<Printable>,
     course: Course,
-    progress: JobProgress,
 }
 
 impl View {
@@ -59,14 +57,14 @@ impl View {
         Self { name, worker, shows_job, ..Self::default() }
     }
 
-    /// Applies an event of the job. `progress` is how far it is then.
-    pub(crate) fn see(&mut self, numbered: NumberedEvent, progress: &JobProgress) {
-        let NumberedEvent { at_ms, event, .. } = numbered;
-        if let JobEvent::Staged { runs } = &event {
-            self.planned = runs.iter().map(|name| Printable::line(name, NAME_CHARS)).collect();
-        }
-        self.course.take(event, at_ms);
-        self.progress = progress.clone();
+    /// Nothing has happened yet. These runs are `expected`.
+    pub(crate) fn expect(&mut self, expected: Vec<Workload>) {
+        self.course = Course::expecting(expected);
+    }
+
+    /// Applies an event of the job.
+    pub(crate) fn see(&mut self, numbered: &NumberedEvent) {
+        self.course.take(numbered);
     }
 
     /// Its runs so far.
@@ -76,7 +74,12 @@ impl View {
 
     /// How far it is.
     pub(crate) fn progress(&self) -> &JobProgress {
-        &self.progress
+        self.course.progress()
+    }
+
+    /// How long it took in seconds, once it has ended.
+    pub(crate) fn took_s(&self) -> Option<f64> {
+        self.course.took_s()
     }
 
     /// How it ended, if it has.
@@ -150,27 +153,27 @@ impl View {
 
     /// One run after the other: what it has reached, what it does, or that it waits.
     fn run_lines(&self, width: u16) -> Vec<Line<'static>> {
-        let count = self.planned.len().max(self.course.runs.len());
-        let of_run = |place: usize| match (self.course.runs.get(place), self.planned.get(place)) {
+        let Course { runs, planned, .. } = &self.course;
+        let of_run = |place: usize| match (runs.get(place), planned.get(place)) {
             (Some(run), _) if run.outcome.is_some() => vec![ended(run)],
             (Some(run), _) => self.current(run, width),
             (None, Some(name)) => vec![Line::raw(format!("{name}  waits")).dim()],
             (None, None) => Vec::new(),
         };
-        (0..count).flat_map(of_run).collect()
+        (0..planned.len().max(runs.len())).flat_map(of_run).collect()
     }
 
     fn current(&self, run: &RunCourse, width: u16) -> Vec<Line<'static>> {
-        let progress = self.progress.current_run().unwrap_or_else(|| "starting".into());
+        let progress = self.progress().current_run().unwrap_or_else(|| "starting".into());
         let mut lines =
             vec![Line::from(vec![run.name.to_string().bold(), format!("  {progress}").into()])];
-        if let Some((done, all)) = self.progress.frames {
+        if let Some((done, all)) = self.progress().frames {
             let share = if all == 0 { 0.0 } else { done as f64 / all as f64 };
             let mut line = vec![Span::raw("  ")];
             line.extend(bar(share, width.saturating_sub(4).min(CURVE_COLUMNS)));
             lines.push(Line::from(line));
         }
-        let best = best(run).filter(|_| width >= WIDE);
+        let best = best_so_far(run).filter(|_| width >= WIDE);
         let has_validation = run.epochs.iter().any(|epoch| epoch.validation.is_some());
         let (on_loss, on_validation) = if has_validation { (None, best) } else { (best, None) };
         lines.extend(curve("loss", LOSS, run, |epoch| epoch.loss, on_loss, width));
@@ -222,10 +225,14 @@ fn ended(run: &RunCourse) -> Line<'static> {
 
 /// The best epoch of a training, in words.
 pub(crate) fn best(run: &RunCourse) -> Option<String> {
+    Some(format!("{} of {}", best_so_far(run)?, run.epochs.len()))
+}
+
+/// The same of a training that goes on.
+pub(crate) fn best_so_far(run: &RunCourse) -> Option<String> {
     let best = run.best()?;
-    let number = best.number.saturating_add(1);
     let value = short(best.validation.or(best.loss)?);
-    Some(format!("best {value} in epoch {number} of {}", run.epochs.len()))
+    Some(format!("best {value} in epoch {}", best.number.saturating_add(1)))
 }
 
 /// The latest value of a loss, and its curve.

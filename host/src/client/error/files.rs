@@ -5,7 +5,7 @@ use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_package::prediction::NotData;
 use sleap_rtc_package::{ArchiveError, CheckError, NotAPackage};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_protocol::path::PathError;
+use sleap_rtc_protocol::path::{PathError, RelPath};
 use sleap_rtc_transfer::StorageError;
 use std::fmt;
 use std::io;
@@ -54,6 +54,20 @@ pub enum PackageFault {
     /// The data is neither labels nor a video.
     #[error(transparent)]
     Data(#[from] NotData),
+    /// A video that labels name cannot be one.
+    #[error(
+        "{} is {is}, and {labels} names it as a video: copy the video there, or say with --path-map where \
+         it is",
+        file.display()
+    )]
+    NotAVideo {
+        /// The file.
+        file: PathBuf,
+        /// What it is.
+        is: &'static str,
+        /// The labels.
+        labels: RelPath,
+    },
     /// It is a file, and no file of a model.
     #[error("{0} is not a trained model: give the folder that SLEAP's training made")]
     NotAModel(PathBuf),

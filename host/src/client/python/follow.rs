@@ -13,7 +13,6 @@ use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
 use sleap_rtc_protocol::meter::Direction;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::python::{ClientText, FileMeta, WorkerText};
-use sleap_rtc_protocol::timing::JobTimer;
 use sleap_rtc_transfer::{self as transfer, Limits, Progress};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,8 +38,6 @@ pub(crate) struct Follower<'f, 's> {
     download: Option<IncomingFile>,
     result: Option<PathBuf>,
     is_done: bool,
-    /// How far the job is.
-    timer: JobTimer,
     shown_events: u64,
 }
 
@@ -60,7 +57,6 @@ impl<'f, 's> Follower<'f, 's> {
             download: None,
             result: None,
             is_done: false,
-            timer: JobTimer::default(),
             shown_events: 0,
         })
     }
@@ -195,8 +191,7 @@ impl<'f, 's> Follower<'f, 's> {
         let seq = self.shown_events.saturating_add(1);
         let numbered = NumberedEvent { seq, at_ms: now_ms(), event };
         self.shown_events = seq;
-        self.timer.see(&numbered);
-        self.session.display.see(numbered, self.timer.progress());
+        self.session.display.see(&numbered);
     }
 
     fn run_started(&mut self, name: String) {

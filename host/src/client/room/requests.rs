@@ -1,7 +1,7 @@
 //! Questions to workers before there is a connection: whether they take a job, and which videos are
 //! on their mounts.
 
-use super::{Room, is_reserved, words};
+use super::{Room, is_reserved};
 use crate::client::ClientError;
 use serde_json::json;
 use sleap_rtc_protocol::asking::ANSWER_WITHIN;
@@ -127,7 +127,7 @@ fn answered(response: JobResponse) -> RequestReply {
         return RequestReply::Yes(response);
     }
     let is_reserved = is_reserved(response.current_status.as_deref());
-    RequestReply::No { why: words(response), is_reserved }
+    RequestReply::No { why: response.into_text(), is_reserved }
 }
 
 fn request(spec: &JobSpec) -> JobRequest {

@@ -1,13 +1,14 @@
 //! Decides which workers the client talks to: those that prove their identity, and those that the
 //! user accepts.
 
-use super::{Connected, Goal, Offered, Room};
+use super::{Connected, Offered, Room};
 use crate::client::ClientError;
 use crate::client::connect::Talk;
 use crate::client::untrusted::Untrusted;
 use sleap_rtc_net::dialect::Meeting;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_trust::device::DeviceId;
+use sleap_rtc_trust::goal::Goal;
 use std::time::{Duration, Instant};
 
 /// How long a worker may refuse a client whose user has just accepted it, and the pause between offers.

@@ -21,7 +21,6 @@ use crate::client::error::{JobFailure, JobRefused, Misbehavior};
 use crate::client::interrupt::Stage;
 use crate::client::partial_download::PartialDownload;
 use crate::client::record::RecordUpdater;
-use crate::client::room::Goal;
 use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
@@ -36,6 +35,7 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec, NumberedEvent, RefusalCode};
 use sleap_rtc_protocol::meter::Direction;
 use sleap_rtc_transfer::{self as transfer, Limits, Pace, TransferError};
+use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::handshake::Transcript;
 use sleap_rtc_trust::job_key::JobKey;
 use sleap_rtc_trust::session::JobString;
@@ -357,7 +357,7 @@ impl<'a> Submission<'a> {
             };
             match frame {
                 WorkerFrame::Event { event, .. } => {
-                    self.starts();
+                    self.stops_waiting(&event.event);
                     self.take(number, event)?;
                 }
                 WorkerFrame::Waiting { news, .. } => {
@@ -387,9 +387,9 @@ impl<'a> Submission<'a> {
         match self.cursor.apply(link, event) {
             Ok(Arrival::New(numbered)) => {
                 self.disorder.end();
+                self.show(&numbered);
                 self.outlook.see(&numbered, self.display);
-                self.progress.event(&numbered, self.outlook.progress());
-                self.show(numbered);
+                self.progress.event(&numbered, &self.display.progress());
                 Ok(())
             }
             Ok(Arrival::Repeated) => self.disorder.repeated().map_err(|why| self.disordered(why)),
@@ -405,11 +405,11 @@ impl<'a> Submission<'a> {
         ClientError::Worker { worker: self.worker(), what: Misbehavior::Disorder(why) }
     }
 
-    fn show(&mut self, numbered: NumberedEvent) {
+    fn show(&mut self, numbered: &NumberedEvent) {
         if let Some(viewer) = &self.viewer {
             viewer.show(&numbered.event);
         }
-        self.display.see(numbered, self.outlook.progress());
+        self.display.see(numbered);
     }
 
     async fn send(

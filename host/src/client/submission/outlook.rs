@@ -5,18 +5,15 @@ use crate::client::action::Action;
 use crate::client::display::Display;
 use crate::hook::JobEnd;
 use sleap_rtc_protocol::job::{JobEvent, NumberedEvent};
-use sleap_rtc_protocol::progress::JobProgress;
-use sleap_rtc_protocol::timing::JobTimer;
 use sleap_rtc_protocol::workload::Outlook;
 use std::path::Path;
 
 /// The time between two lines about a training's progress. It prints a bar of its own.
 const TELL_EVERY_MS: u64 = 60_000;
 
-/// How far one job is, and what has been said about that.
+/// What has been said about how far one job is.
 #[derive(Default)]
 pub(super) struct JobOutlook {
-    timer: JobTimer,
     /// The events that were there before this client came.
     known_events: u64,
     has_told_estimate: bool,
@@ -27,31 +24,25 @@ pub(super) struct JobOutlook {
 impl JobOutlook {
     /// The worker has accepted a job, of which this client has seen no event and the worker has `last_event`.
     pub(super) fn accepted(&mut self, outlook: Outlook, last_event: u64, display: &mut Display) {
-        self.timer = JobTimer::new(outlook.runs);
         self.known_events = last_event;
         if last_event == 0 && !self.has_told_estimate {
-            display.expected(outlook.estimate, &outlook.warnings);
+            outlook.lines().iter().for_each(|line| display.note(line));
             self.has_told_estimate = true;
         }
+        display.expect(outlook.runs);
     }
 
-    /// Applies an event. Tells how far a training is after an epoch, but not after each one.
+    /// The display has seen an event. Tells how far a training is after an epoch, but not after each one.
     pub(super) fn see(&mut self, numbered: &NumberedEvent, display: &mut Display) {
-        self.timer.see(numbered);
         let JobEvent::Progress { message } = &numbered.event else { return };
         let is_epoch = message.get("event").is_some_and(|event| event == "epoch_end");
         let is_new = numbered.seq > self.known_events;
         let is_due = numbered.at_ms >= self.told_ms.saturating_add(TELL_EVERY_MS);
-        let progress = self.timer.progress();
+        let progress = display.progress();
         if is_epoch && is_new && is_due && progress.left.is_some() {
             self.told_ms = numbered.at_ms;
             display.beside_log(&format!("--- {progress}"));
         }
-    }
-
-    /// How far the job is.
-    pub(super) fn progress(&self) -> &JobProgress {
-        self.timer.progress()
     }
 }
 
@@ -79,7 +70,7 @@ impl Submission<'_> {
             outcome,
             user,
             worker: self.job_ref.worker.to_string(),
-            took_s: self.outlook.timer.whole().map(|(took_s, _)| took_s),
+            took_s: self.display.took_s(),
             result: result.map(Path::to_owned),
         })
     }

@@ -4,12 +4,12 @@ use super::{ACCEPT_LIMIT, FLUSH, JobStatus, Opening, Submission, refused};
 use crate::client::ClientError;
 use crate::client::error::JobRefused;
 use crate::client::interrupt::Stage;
-use crate::client::room::Goal;
 use crate::config::Wait;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
-use sleap_rtc_protocol::job::JobOutcome;
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_trust::goal::Goal;
 use std::time::{Duration, Instant};
 
 impl Submission<'_> {
@@ -41,12 +41,12 @@ impl Submission<'_> {
         self.display.waiting(news);
     }
 
-    /// The job has begun, or is over.
-    pub(crate) fn starts(&mut self) {
+    /// `event` has happened: the job has begun, or is over.
+    pub(crate) fn stops_waiting(&mut self, event: &JobEvent) {
         if *self.stage.borrow() == Stage::Waiting {
             self.enter(Stage::Following);
         }
-        self.display.waited();
+        self.display.waited(event);
     }
 
     /// Says why the job waits: its place, the rule that gave it, and who is before it.

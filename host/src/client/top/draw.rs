@@ -1,7 +1,7 @@
 //! How `top` looks.
 
 use super::model::{Deed, OwnJob, Top};
-use crate::client::display::view::{LOSS, VALIDATION, View, best};
+use crate::client::display::view::{LOSS, VALIDATION, View, best_so_far};
 use crate::client::error::NAME_CHARS;
 use crate::client::queue_text;
 use ratatui::buffer::Buffer;
@@ -184,7 +184,7 @@ fn draw_curves(view: &View, run: &RunCourse, area: Rect, buffer: &mut Buffer) {
     ] {
         words.extend(value.map(|value| Span::styled(format!("{label} {value}  "), color)));
     }
-    words.extend(best(run).map(|best| best.dim()));
+    words.extend(best_so_far(run).map(|best| best.dim()));
     buffer.set_line(title.x, title.y, &Line::from(words), title.width);
     let points = |loss: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
         let scaled = run.epochs.iter().filter_map(|epoch| {

@@ -8,8 +8,8 @@ use ratatui::backend::TestBackend;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::JobId;
-use sleap_rtc_protocol::job::{JobEvent, NumberedEvent};
-use sleap_rtc_protocol::progress::JobProgress;
+use sleap_rtc_protocol::job::{JobEvent, JobType, NumberedEvent};
+use sleap_rtc_protocol::workload::Workload;
 use std::sync::Arc;
 
 const NOW_MS: u64 = 1_800_000_000_000;
@@ -47,7 +47,8 @@ fn room() -> Vec<WorkerFacts> {
 
 fn own(name: &str, epochs: u64) -> OwnJob {
     let mut view = View::new(name, "gpu1", true);
-    let mut progress = JobProgress::default();
+    let unknown = Workload::unknown(JobType::Training);
+    view.expect(vec![Workload { epochs: Some(100), ..unknown }]);
     let losses = (0..epochs).map(|epoch| {
         let loss = 0.03 * 0.8f64.powi(epoch as i32) + 0.001;
         let logs = json!({ "loss": loss, "val/loss": loss * 1.2 });
@@ -60,9 +61,7 @@ fn own(name: &str, epochs: u64) -> OwnJob {
         JobEvent::RunStarted { name: "centroid".into() },
     ];
     for (seq, event) in (1..).zip(start.into_iter().chain(losses)) {
-        progress.see(&event);
-        progress.epochs = Some(100);
-        view.see(NumberedEvent { seq, at_ms: seq * 1_000, event }, &progress);
+        view.see(&NumberedEvent { seq, at_ms: seq * 1_000, event });
     }
     let id = JobId::new(format!("job-{name}")).unwrap();
     OwnJob { id, view: Arc::new(Mutex::new(view)) }

@@ -72,6 +72,8 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// An open connection for a new job.
 struct NewJobConnection {
     number: u64,
+    /// The number that its client has given to the offer.
+    attempt: Option<u64>,
     cancel: CancellationToken,
     /// Whether the client chose its job's id. A Python client does not know the id that this worker chose.
     names_its_job: bool,

@@ -37,6 +37,9 @@ impl Coordinator {
             // All that a waiting Python client listens to.
             return self.quit(peer).await;
         }
+        if self.is_stale(&offer) {
+            return tracing::debug!(%peer, attempt = offer.attempt, "ignored an offer that came again");
+        }
         match offer.purpose.clone().unwrap_or_default() {
             purpose @ (Purpose::NewJob | Purpose::QueuedJob) => {
                 match self.reserve(&caller, None, purpose == Purpose::QueuedJob) {
@@ -61,6 +64,12 @@ impl Coordinator {
         }
     }
 
+    /// Whether this peer has offered this already, or something newer: then the server repeats an offer.
+    fn is_stale(&self, offer: &Description) -> bool {
+        let current = self.new_jobs.get(&offer.sender).and_then(|connection| connection.attempt);
+        current.zip(offer.attempt).is_some_and(|(current, named)| named <= current)
+    }
+
     async fn quit(&self, target: PeerId) {
         let sender = self.own_id.clone();
         self.replies.send(ClientMessage::Quit { sender, target }).await;
@@ -68,13 +77,13 @@ impl Coordinator {
 
     fn connect_new_job(&mut self, offer: Description) {
         let peer = offer.sender.clone();
-        let number = self.next_number;
+        let (number, attempt) = (self.next_number, offer.attempt);
         self.next_number += 1;
         let cancel = self.connections.child_token();
         info!(%peer, number, native = offer.speaks_native(), "accepted an offer; slot reserved");
         let names_its_job = offer.speaks_native();
         let connection =
-            NewJobConnection { number, cancel: cancel.clone(), names_its_job, job: None };
+            NewJobConnection { number, attempt, cancel: cancel.clone(), names_its_job, job: None };
         // A peer that sends another offer has abandoned its earlier one.
         if let Some(earlier) = self.new_jobs.insert(peer.clone(), connection) {
             earlier.cancel.cancel();

@@ -8,12 +8,11 @@ use super::news::InvitationNews;
 use parking_lot::Mutex;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::pairing::MailboxErrorCode;
-use sleap_rtc_signaling::client::{Mailbox, MailboxError, MailboxNews};
+use sleap_rtc_signaling::client::{Mailbox, MailboxError, MailboxNews, Servers};
 use sleap_rtc_trust::pairing::{Answered, Code, Invitation, Met, Reply};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
-use url::Url;
 
 /// How long the exchange with a device may take once it has joined the mailbox.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
@@ -23,7 +22,7 @@ const MAX_CODES: u32 = 5;
 /// The state that all invitations of a worker share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) server: Url,
+    pub(crate) servers: Servers,
     pub(crate) host: Host,
     pub(crate) failures: Mutex<Failures>,
 }
@@ -48,7 +47,7 @@ impl Shared {
                 let for_s = pause.as_secs().max(1);
                 return tell(news, InvitationNews::Paused { for_s }).await;
             }
-            let (mut mailbox, life) = match Mailbox::open(&self.server).await {
+            let (mut mailbox, life) = match Mailbox::open(&self.servers).await {
                 Ok(opened) => opened,
                 Err(error) => {
                     let why = WithCauses(&error).to_string();

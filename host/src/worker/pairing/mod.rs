@@ -77,8 +77,8 @@ impl Inviter {
         members: Option<Arc<Members>>,
     ) -> Self {
         let host = joining::host(&config.worker, worker, room, members);
-        let server = config.signaling.websocket.clone();
-        let shared = Shared { server, host, failures: Failures::default().into() };
+        let servers = config.signaling.clone();
+        let shared = Shared { servers, host, failures: Failures::default().into() };
         Self { shared: Arc::new(shared), open: Arc::new(Semaphore::new(MAX_INVITATIONS)) }
     }
 

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_protocol::ids::{DeviceName, RoomId, RoomName, Token};
 use sleap_rtc_protocol::pairing::{MailboxEvent, MailboxRequest, Parcel};
-use sleap_rtc_signaling::client::Endpoints;
+use sleap_rtc_signaling::client::{Endpoints, Servers};
 use sleap_rtc_signaling::server::{ServerOptions, run};
 use sleap_rtc_signaling::store::Store;
 use sleap_rtc_trust::certificate::MemberRole;
@@ -244,8 +244,8 @@ impl Scene {
 
     /// An invitation of a worker without earlier failures.
     fn invite(server: SocketAddr, end: &CancellationToken) -> Self {
-        let url = Endpoints::from_one(&format!("ws://{server}")).unwrap().websocket;
-        let shared = Shared { server: url, host: host(), failures: Failures::default().into() };
+        let servers = servers(server);
+        let shared = Shared { servers, host: host(), failures: Failures::default().into() };
         let (sender, news) = mpsc::channel(64);
         let end = end.child_token();
         let inviting = end.clone();
@@ -272,7 +272,7 @@ impl Scene {
 
     /// An honest laptop can pair, with the current code or the next one.
     async fn let_in(mut self, mut code: Code) {
-        let server = endpoints(self.server);
+        let server = servers(self.server);
         loop {
             match join(&server, &code, &laptop_of(3)).await {
                 Ok((grant, words)) => {
@@ -294,8 +294,8 @@ impl Scene {
     }
 }
 
-fn endpoints(server: SocketAddr) -> Endpoints {
-    Endpoints::from_one(&format!("ws://{server}")).unwrap()
+fn servers(server: SocketAddr) -> Servers {
+    Endpoints::from_one(&format!("ws://{server}")).unwrap().into()
 }
 
 /// One pairing through the evil server. Returns what passed through it.
@@ -308,7 +308,7 @@ async fn run_badly(
     let mut scene = Scene::invite(server, end);
     let code = scene.code().await;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let own_server = endpoints(listener.local_addr().unwrap());
+    let own_server = servers(listener.local_addr().unwrap());
     let serving =
         tokio::task::spawn_blocking(move || serve_badly(&listener, server, evil, recorded));
     let start = Instant::now();
@@ -343,7 +343,7 @@ async fn nothing_that_a_server_changes_repeats_or_invents_is_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stands_still_costs_ten_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = endpoints(listener.local_addr().unwrap());
+    let server = servers(listener.local_addr().unwrap());
     let code = "4-harbor-violin".parse().unwrap();
     let start = Instant::now();
     let error = join(&server, &code, &laptop_of(1)).await.unwrap_err();

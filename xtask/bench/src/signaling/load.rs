@@ -1,7 +1,7 @@
 //! The measurements themselves.
 
 use super::SignalingOptions;
-use super::peer::{Peer, PeerIdentity};
+use super::peer::{PAYLOAD_BYTES, Peer, PeerIdentity, frame_between};
 use super::process::ServerProcess;
 use super::table::Table;
 use anyhow::{Context, Result, ensure};
@@ -24,8 +24,6 @@ const AT_ONCE: usize = 64;
 const ROOM: usize = 1000;
 /// Pairs that exchange messages.
 const PAIRS: usize = 100;
-/// The payload of a message in bytes: a job request without its description.
-const PAYLOAD_BYTES: usize = 400;
 /// How long the server is down.
 const DOWN: Duration = Duration::from_secs(2);
 /// How long all peers may take to return.
@@ -39,7 +37,18 @@ pub struct Load {
 
 impl Load {
     pub fn new(server: SocketAddr) -> Self {
-        Self { server, next_number: Cell::new(0) }
+        Self::numbered(server, 0)
+    }
+
+    /// The numbers of its peers, and with them their addresses, begin at `first`.
+    pub(super) fn numbered(server: SocketAddr, first: usize) -> Self {
+        Self { server, next_number: Cell::new(first) }
+    }
+
+    /// What the server says of itself.
+    pub(super) async fn metric(&self, name: &str) -> Result<u64> {
+        let health = super::peer::health(self.server).await?;
+        health[name].as_u64().with_context(|| format!("no {name}"))
     }
 
     /// Signs in new peers.
@@ -191,14 +200,7 @@ impl Load {
 
 /// Sends one message in each direction, `times` times.
 async fn exchange(mut a: Peer, mut b: Peer, times: usize) -> Result<()> {
-    let frame = |from: &Peer, to: &Peer| {
-        json!({
-            "type": "peer_message", "from_peer_id": from.peer_id, "to_peer_id": to.peer_id,
-            "payload": {"app_message_type": "bench", "text": "x".repeat(PAYLOAD_BYTES)},
-        })
-        .to_string()
-    };
-    let (there, back) = (frame(&a, &b), frame(&b, &a));
+    let (there, back) = (frame_between(&a, &b), frame_between(&b, &a));
     for _ in 0..times {
         a.send(there.as_str().into()).await?;
         let arrived = b.receive().await?;

@@ -1,6 +1,7 @@
 //! `bench signaling`: runs a load generator against the real `sleap-rtc signaling`, each on its own core,
 //! so that the figures are those of the server.
 
+mod cluster;
 mod load;
 mod peer;
 mod process;
@@ -8,6 +9,7 @@ mod relay;
 mod table;
 
 use anyhow::{Context, Result};
+use cluster::ClusterProcesses;
 use load::Load;
 use process::{Cores, ServerProcess};
 use table::Table;
@@ -42,17 +44,26 @@ pub struct SignalingOptions {
     /// Measure the relay alone
     #[arg(long)]
     relay: bool,
+    /// Measure what it costs to be this many servers with a NATS broker, and nothing else
+    #[arg(long, value_name = "N", conflicts_with = "relay")]
+    servers: Option<usize>,
 }
 
 /// Runs every measurement and prints one table.
 pub fn run(options: &SignalingOptions) -> Result<()> {
     process::raise_file_limit(options.idle)?;
     let cores = Cores::find()?;
-    let program = ServerProcess::start(cores)?;
-    cores.take_generators()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut table = Table::new(cores);
-    runtime.block_on(measure(options, program, &mut table))?;
+    if let Some(servers) = options.servers {
+        let cluster = ClusterProcesses::start(servers, cores)?;
+        cores.take_generators()?;
+        runtime.block_on(cluster::measure(options, cluster, &mut table))?;
+    } else {
+        let program = ServerProcess::start(cores)?;
+        cores.take_generators()?;
+        runtime.block_on(measure(options, program, &mut table))?;
+    }
     print!("{table}");
     Ok(())
 }

@@ -19,6 +19,18 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Number of peers that share an address.
 const PEERS_PER_ADDRESS: usize = 20;
 
+/// The payload of a message in bytes: a job request without its description.
+pub const PAYLOAD_BYTES: usize = 400;
+
+/// A message from one peer to another.
+pub fn frame_between(from: &Peer, to: &Peer) -> String {
+    json!({
+        "type": "peer_message", "from_peer_id": from.peer_id, "to_peer_id": to.peer_id,
+        "payload": {"app_message_type": "bench", "text": "x".repeat(PAYLOAD_BYTES)},
+    })
+    .to_string()
+}
+
 /// The identity of a peer.
 #[derive(Debug, Clone)]
 pub struct PeerIdentity {
@@ -44,18 +56,27 @@ async fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
     Ok(stream)
 }
 
+/// What a server says of itself.
+pub async fn health(server: SocketAddr) -> Result<Value> {
+    request(server, 0, "GET /health", "").await
+}
+
 async fn post(server: SocketAddr, number: usize, path: &str, token: &str) -> Result<Value> {
+    request(server, number, &format!("POST {path}"), token).await
+}
+
+async fn request(server: SocketAddr, number: usize, what: &str, token: &str) -> Result<Value> {
     let mut stream = connect(server, number).await?;
     let bearer = if token.is_empty() { "" } else { "Authorization: Bearer " };
     let end = if token.is_empty() { "" } else { "\r\n" };
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\n{bearer}{token}{end}\r\n"
+        "{what} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\n{bearer}{token}{end}\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     timeout(DEADLINE, stream.read_to_string(&mut answer)).await.context("no answer")??;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    ensure!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+    ensure!(head.starts_with("HTTP/1.1 200"), "{what}: {head}");
     Ok(serde_json::from_str(body)?)
 }
 

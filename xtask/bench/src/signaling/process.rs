@@ -76,7 +76,13 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts it on a free port, and leaves this thread on the generator's core.
     pub fn start(cores: Cores) -> Result<Self> {
+        Self::start_with(cores, "")
+    }
+
+    /// The same, with this configuration file.
+    pub fn start_with(cores: Cores, config: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("sleap-rtc.toml"), config)?;
         let (child, address) = launch(&folder, "127.0.0.1:0", cores)?;
         Ok(Self { child, address, cores, folder })
     }
@@ -84,6 +90,13 @@ impl ServerProcess {
     /// Asks it to end, and waits.
     pub fn stop(&mut self) -> Result<()> {
         kill_process(self.pid()?, Signal::TERM)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Kills it, as in a crash.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
@@ -101,12 +114,7 @@ impl ServerProcess {
 
     /// The processor time that it has used, in its own code and in the kernel.
     pub fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name is in parentheses and may contain any character. `utime` and `stime` are fields
-        // 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
-        Ok(TICK * ticks.sum::<Result<u32, _>>()?)
+        cpu(&self.child)
     }
 
     /// The memory that it uses, in bytes.
@@ -119,6 +127,66 @@ impl ServerProcess {
 
     fn pid(&self) -> Result<Pid> {
         Pid::from_raw(self.child.id().try_into()?).context("the server has ended")
+    }
+}
+
+fn cpu(child: &Child) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+    // The name is in parentheses and may contain any character. `utime` and `stime` are fields 14
+    // and 15.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+    Ok(TICK * ticks.sum::<Result<u32, _>>()?)
+}
+
+/// Debian's `nats-server` with JetStream, on the servers' core.
+pub struct BrokerProcess {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl BrokerProcess {
+    /// Starts it on a free port, and leaves this thread on the generator's core.
+    pub fn start(cores: Cores) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        cores.take_servers()?;
+        let mut command = Command::new("/usr/sbin/nats-server");
+        command.args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"]).arg(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child =
+            command.spawn().context("cannot start /usr/sbin/nats-server (package nats-server)");
+        cores.take_generators()?;
+        let mut child = child?;
+        let said = child.stderr.take().context("no standard error")?;
+        let mut lines = BufReader::new(said).lines();
+        let address = loop {
+            let line = lines.next().context("the broker has ended")??;
+            if let Some((_, address)) = line.split_once("Listening for client connections on ") {
+                break address.trim().parse()?;
+            }
+        };
+        // It goes on to write.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Ok(Self { child, address, _folder: folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The processor time that it has used.
+    pub fn cpu(&self) -> Result<Duration> {
+        cpu(&self.child)
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

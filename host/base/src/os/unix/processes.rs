@@ -1,7 +1,7 @@
 //! Processes: how this one is asked to end, and how others are ended.
 
 use crate::os::{EndRequest, FileExt};
-use rustix::process::{Pid, kill_process_group};
+use rustix::process::{Pid, getpid, kill_process, kill_process_group};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -83,6 +83,27 @@ pub fn at_each_hang_up(work: impl Fn() + Send + 'static) -> io::Result<()> {
     tokio::spawn(async move {
         while hang_ups.recv().await.is_some() {
             work();
+        }
+    });
+    Ok(())
+}
+
+/// Calls `work` before each time that the user suspends this program with Ctrl-Z, for as long as the program
+/// runs. Needs a runtime of tokio.
+///
+/// # Errors
+/// The system's.
+pub fn before_each_suspension(work: impl Fn() + Send + 'static) -> io::Result<()> {
+    let suspend = SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw());
+    if is_ignored(suspend) {
+        return Ok(());
+    }
+    let mut suspensions = signal(suspend)?;
+    tokio::spawn(async move {
+        while suspensions.recv().await.is_some() {
+            work();
+            // The system does not do it any more. A process may always stop itself.
+            let _ = kill_process(getpid(), rustix::process::Signal::STOP);
         }
     });
     Ok(())

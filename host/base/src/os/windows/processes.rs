@@ -62,6 +62,14 @@ pub fn at_each_hang_up(_work: impl Fn() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
+/// Nothing is suspended here: `work` is never called.
+///
+/// # Errors
+/// None.
+pub fn before_each_suspension(_work: impl Fn() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
+
 /// A process that runs apart from this one, and everything that it starts.
 #[derive(Debug)]
 pub struct ProcessGroup(Option<u32>);

@@ -1,10 +1,14 @@
 //! What page and engine say to each other: one JSON text each, and what only the browser can pass on.
 
+use crate::browser::parcel::last_part;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobDescription;
-use sleap_rtc_protocol::transfer::BlobHash;
+use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, CHUNK_HEADER_BYTES};
+
+/// The size of a message with a part of a piece. The last one of a piece may be smaller.
+pub const MESSAGE_BYTES: usize = CHUNK_HEADER_BYTES + CHUNK_BYTES;
 
 /// To the engine.
 #[derive(Debug, Serialize, Deserialize)]
@@ -13,7 +17,7 @@ pub enum Request {
     Open,
     /// Hash the opened package.
     Hash,
-    /// Read a piece of it.
+    /// Read a piece of it, and put it into messages for a worker.
     Read(BlobHash),
     /// Begin with the result of this job.
     Receive(JobId),
@@ -36,8 +40,8 @@ pub enum Reply {
     HashedBytes(u64),
     /// The lists of the package.
     Lists(Vec<TransferFrame>),
-    /// The piece comes along.
-    Piece(BlobHash),
+    /// The messages for the piece come along, one after the other.
+    Piece,
     /// What the browser has of the result is known.
     Receiving,
     /// The lists of the result are complete: these frames request all of it.
@@ -77,4 +81,16 @@ pub struct ResultFile {
     pub path: String,
     /// Its size, in bytes.
     pub bytes: u64,
+}
+
+impl ResultFile {
+    /// The folder that it is in. Empty for the result's own.
+    pub fn folder(&self) -> &str {
+        self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    /// Its name, without the folder.
+    pub fn name(&self) -> &str {
+        last_part(&self.path)
+    }
 }

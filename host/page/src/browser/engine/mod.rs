@@ -19,5 +19,5 @@ mod serve;
 mod source;
 
 pub use handle::{Engine, EngineError, Session};
-pub use messages::{Opened, Reply, Request, ResultFile};
+pub use messages::{MESSAGE_BYTES, Opened, Reply, Request, ResultFile};
 pub use serve::serve;

@@ -16,7 +16,7 @@ use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::lists::manifest_frames;
 use sleap_rtc_protocol::path::{PathError, RelPath};
-use sleap_rtc_protocol::transfer::BlobHash;
+use sleap_rtc_protocol::transfer::{BlobHash, CHUNK_BYTES, CHUNK_HEADER_BYTES, Chunk, Packing};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::Path;
@@ -85,15 +85,23 @@ impl GivenPackage {
         Ok(manifest_frames(&manifest).collect())
     }
 
-    /// Reads a piece.
+    /// Reads a piece, and returns the messages for it, one after the other.
     ///
     /// # Errors
     /// The package has no such piece, or cannot be read.
-    pub fn read(&mut self, piece: BlobHash) -> Result<Vec<u8>, ArchiveError> {
+    pub fn messages(&mut self, piece: BlobHash) -> Result<Vec<u8>, ArchiveError> {
         let missing = || ArchiveError::Missing { path: piece.to_string() };
         let location = self.locations.get(&piece).ok_or_else(missing)?;
         let is_repeated = !self.sent.insert(piece);
-        self.reader.read(location, is_repeated)
+        let bytes = self.reader.read(location, is_repeated)?;
+        let count = bytes.len().div_ceil(CHUNK_BYTES);
+        let mut messages = Vec::with_capacity(bytes.len() + count * CHUNK_HEADER_BYTES);
+        for (number, payload) in bytes.chunks(CHUNK_BYTES).enumerate() {
+            let (packing, packed_bytes) = (Packing::Plain, bytes.len() as u32);
+            let offset = (number * CHUNK_BYTES) as u32;
+            Chunk { piece, packing, packed_bytes, offset, payload }.encode(&mut messages);
+        }
+        Ok(messages)
     }
 }
 

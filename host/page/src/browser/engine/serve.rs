@@ -76,9 +76,9 @@ impl Server {
                 Ok(())
             }),
             Request::Read(piece) => self.with_package(id, |package| {
-                let bytes = package.read(piece).map_err(|error| error.to_string())?;
-                let buffer = Uint8Array::from(&bytes[..]).buffer();
-                self.reply(id, &Reply::Piece(piece), &buffer, &Array::of1(&buffer));
+                let messages = package.messages(piece).map_err(|error| error.to_string())?;
+                let buffer = Uint8Array::from(&messages[..]).buffer();
+                self.reply(id, &Reply::Piece, &buffer, &Array::of1(&buffer));
                 Ok(())
             }),
             Request::Receive(job) => {

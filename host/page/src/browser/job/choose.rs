@@ -3,10 +3,10 @@
 use super::news::{JobNews, Phase};
 use super::{JobTask, Surroundings};
 use crate::browser::clock::within;
-use crate::browser::connect::{Goal, connect, words};
+use crate::browser::connect::connect;
 use crate::browser::talk::{Talk, TalkError};
 use crate::ranking::{lines, rank};
-use crate::words::worker_name;
+use crate::words::{message, worker_name};
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
 use serde_json::json;
@@ -15,6 +15,7 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::JobSpec;
 use sleap_rtc_protocol::signaling::{AppMessage, JobRequest, JobResponse, ServerMessage};
+use sleap_rtc_trust::goal::Goal;
 use web_time::Instant;
 
 /// Who is to get a job.
@@ -107,7 +108,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
                         Some(place) if response.accepted => asking.yes(place),
                         Some(place) => {
                             asking.over(place);
-                            let why = words(response.message, response.reason);
+                            let why = message(&response.into_text());
                             reasons.push(reason(Some(ranking[place]), &why));
                         }
                         None => {}

@@ -18,7 +18,7 @@ pub use choose::Choice;
 pub use news::{Command, JobNews, Phase, Results};
 
 use super::clock::sleep;
-use super::connect::{Goal, connect};
+use super::connect::connect;
 use super::engine::{Engine, Opened, Reply, Request, Session};
 use super::parcel::Parcel;
 use super::random;
@@ -33,6 +33,7 @@ use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{CacheOwner, JobId, JobSecret, PeerId};
 use sleap_rtc_protocol::job::{JobRight, JobSpec};
 use sleap_rtc_trust::device::{DeviceId, DeviceKey};
+use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::job_key::JobKey;
 use sleap_rtc_trust::session::JobString;
 use std::pin::pin;
@@ -283,9 +284,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
                         _ => continue,
                     };
                     match self.cursor.apply(number, event) {
-                        Ok(Arrival::New(event)) => {
-                            (self.tell)(JobNews::Event(event.event, event.at_ms));
-                        }
+                        Ok(Arrival::New(event)) => (self.tell)(JobNews::Event(event)),
                         Ok(Arrival::Repeated) => {}
                         // It is read again over another connection.
                         Err(_) => return Err(TalkError::Lost),
@@ -317,9 +316,12 @@ impl<T: Fn(JobNews)> JobTask<T> {
         };
         talk.send(&greeting)?;
         loop {
-            if let WorkerFrame::Accepted { last_event, outcome, has_package, .. } =
+            if let WorkerFrame::Accepted { last_event, outcome, has_package, outlook, .. } =
                 talk.frame_within(ACCEPT_LIMIT).await?
             {
+                if self.cursor.seen() == 0 {
+                    (self.tell)(JobNews::Outlook(outlook.unwrap_or_default()));
+                }
                 self.cursor.accepted(last_event);
                 // A job with events has its package.
                 return Ok((last_event, outcome, has_package || last_event > 0));

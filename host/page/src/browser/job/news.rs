@@ -1,9 +1,10 @@
 //! Messages between a job's task and the page.
 
 use crate::browser::engine::ResultFile;
-use sleap_rtc_protocol::job::JobEvent;
+use sleap_rtc_protocol::job::NumberedEvent;
 use sleap_rtc_protocol::meter::{Direction, Progress};
 use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_protocol::workload::Outlook;
 use sleap_rtc_trust::session::JobString;
 use wasm_bindgen::JsValue;
 use web_sys::Blob;
@@ -50,8 +51,10 @@ pub enum JobNews {
     Chosen(String),
     /// It waits for a slot.
     Waiting(Box<QueueStatus>),
-    /// Something has happened, at this time in milliseconds since 1970.
-    Event(JobEvent, u64),
+    /// What the worker expects of the job, of which no event has come yet.
+    Outlook(Box<Outlook>),
+    /// Something has happened.
+    Event(NumberedEvent),
     /// The result is here.
     Fetched(Results),
     /// The result is packed.

@@ -1,16 +1,14 @@
 //! Sends a package.
 
 use super::news::JobNews;
-use crate::browser::engine::{EngineError, Reply, Request, Session};
+use crate::browser::engine::{EngineError, MESSAGE_BYTES, Reply, Request, Session};
 use crate::browser::talk::{Heard, Talk, TalkError, refused};
 use futures_util::future::{Either, select};
 use js_sys::Uint8Array;
 use sleap_rtc_protocol::frame::{TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::lists::IncomingLists;
 use sleap_rtc_protocol::meter::{Direction, Progress};
-use sleap_rtc_protocol::transfer::{
-    BlobHash, CHUNK_BYTES, CHUNK_HEADER_BYTES, Chunk, Manifest, Packing,
-};
+use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::time::Duration;
@@ -23,11 +21,11 @@ const READ_AHEAD: usize = 3;
 /// How often one piece may be requested.
 const MAX_REQUESTS: u8 = 4;
 
-/// A piece on its way.
+/// A piece on its way: the messages for it, one after the other, of which those up to `sent` have left.
+/// They stay in the browser's memory, where nothing has to copy them.
 struct Leaving {
-    piece: BlobHash,
-    bytes: Vec<u8>,
-    offset: usize,
+    messages: Uint8Array,
+    sent: u32,
 }
 
 struct Upload<'a> {
@@ -81,10 +79,10 @@ pub async fn upload(
             }
             Either::Left(Heard::Drained) => {}
             Either::Left(Heard::Chunk(_)) => return Err(broken("file content")),
-            Either::Right((Reply::Piece(piece), buffer)) => {
+            Either::Right((Reply::Piece, buffer)) => {
                 upload.reading = upload.reading.saturating_sub(1);
-                let (bytes, offset) = (Uint8Array::new(&buffer).to_vec(), 0);
-                upload.leaving.push_back(Leaving { piece, bytes, offset });
+                let messages = Uint8Array::new(&buffer);
+                upload.leaving.push_back(Leaving { messages, sent: 0 });
             }
             Either::Right(_) => {}
         }
@@ -122,19 +120,12 @@ impl Upload<'_> {
     fn send(&mut self, talk: &Talk) -> Result<(), TalkError> {
         while let Some(leaving) = self.leaving.front_mut().filter(|_| talk.connection().has_room())
         {
-            let end = leaving.bytes.len().min(leaving.offset + CHUNK_BYTES);
-            let chunk = Chunk {
-                piece: leaving.piece,
-                packing: Packing::Plain,
-                packed_bytes: leaving.bytes.len() as u32,
-                offset: leaving.offset as u32,
-                payload: &leaving.bytes[leaving.offset..end],
-            };
-            let mut message = Vec::with_capacity(CHUNK_HEADER_BYTES + chunk.payload.len());
-            chunk.encode(&mut message);
+            let Leaving { messages, sent } = leaving;
+            let end = messages.length().min(*sent + MESSAGE_BYTES as u32);
+            let message = messages.subarray(*sent, end);
             talk.connection().send_bytes(&message).map_err(|_| TalkError::Lost)?;
-            leaving.offset = end;
-            if end == leaving.bytes.len() {
+            *sent = end;
+            if end == messages.length() {
                 self.leaving.pop_front();
             }
         }

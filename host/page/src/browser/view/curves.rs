@@ -7,6 +7,7 @@ use crate::words;
 use sleap_rtc_protocol::chart::{Frame, HEIGHT, Scale, WIDTH, short};
 use sleap_rtc_protocol::course::{Epoch, RunCourse};
 use sleap_rtc_protocol::meter::time;
+use sleap_rtc_protocol::text::Printable;
 use wasm_bindgen::JsCast;
 use web_sys::{Element as Node, Event, KeyboardEvent, PointerEvent};
 
@@ -15,14 +16,31 @@ const MARGINS: [f64; 4] = [60.0, 10.0, 12.0, 28.0];
 
 /// One card for each run, and the choice of a scale.
 pub fn all(job: &JobState, model: &Model) -> Option<Element> {
+    let course = &job.course;
     // Predictions have no losses.
-    let is_training = job.course.progress.frames.is_none() && job.course.outcome.is_none();
-    let runs = job.course.runs.iter().enumerate();
+    let is_training = course.progress().frames.is_none() && course.outcome.is_none();
+    let runs = course.runs.iter().enumerate();
     let runs =
         runs.filter(|(_, run)| !run.epochs.is_empty() || is_training && run.outcome.is_none());
-    let cards: Vec<Element> = runs.map(|(place, run)| card(place, run, model)).collect();
+    let current = || course.progress().current_run();
+    let mut cards: Vec<Element> = runs
+        .map(|(place, run)| {
+            let now = if run.outcome.is_none() { current() } else { None };
+            card(place, run, now, model)
+        })
+        .collect();
+    if is_training && !cards.is_empty() {
+        let next = course.planned.iter().enumerate().skip(course.runs.len());
+        cards.extend(next.map(|(place, name)| waiting(place, name)));
+    }
     (!cards.is_empty())
         .then(|| el("div").class("curves").key("curves").with(scales(model)).all(cards))
+}
+
+/// A run that has its turn later.
+fn waiting(place: usize, name: &Printable) -> Element {
+    let head = el("div").class("head").with(el("h3").with(name.to_string()));
+    el("div").class("card curve").key(place).with(head.with(el("span").class("soft").with("waits")))
 }
 
 fn scales(model: &Model) -> Element {
@@ -51,12 +69,14 @@ fn points(run: &RunCourse, loss: Loss) -> impl Iterator<Item = (u64, f64)> {
     run.epochs.iter().filter_map(move |epoch| Some((epoch.number, loss(epoch)?)))
 }
 
-fn card(place: usize, run: &RunCourse, model: &Model) -> Element {
+/// A run, and how far it is `now` if it goes on.
+fn card(place: usize, run: &RunCourse, now: Option<String>, model: &Model) -> Element {
     let all = LOSSES.into_iter().flat_map(|(_, loss)| points(run, loss));
     let frame = Frame::around(all, model.scale);
     let head = el("div")
         .class("head")
         .with(el("h3").with(run.name.to_string()))
+        .all(now.map(|now| el("span").class("now").with(now)))
         .with(el("span").class("soft").with(summary(run)));
     let card = el("div").class("card curve").key(place).with(head);
     let Some(frame) = frame else {
@@ -69,7 +89,10 @@ fn card(place: usize, run: &RunCourse, model: &Model) -> Element {
 }
 
 fn summary(run: &RunCourse) -> String {
-    let mut parts = vec![format!("{} epochs", run.epochs.len())];
+    let mut parts = Vec::new();
+    if run.outcome.is_some() {
+        parts.push(format!("{} epochs", run.epochs.len()));
+    }
     if let Some(best) = run.best()
         && let Some(value) = best.validation.or(best.loss)
     {

@@ -3,6 +3,7 @@
 use super::parts::{button, job_name, meter, phase_word, problem, tone};
 use super::{curves, log};
 use crate::browser::dom::{Element, el};
+use crate::browser::engine::ResultFile;
 use crate::browser::job::{Phase, Results};
 use crate::browser::message::{Msg, Wish};
 use crate::browser::model::{JobState, Model};
@@ -76,7 +77,7 @@ fn controls(job: &JobState, model: &Model) -> Element {
     }
     let mut buttons = Vec::new();
     if job.is_running() {
-        buttons.push(wish(job, "Stop early, keep the model", "first", Wish::Stop));
+        buttons.push(wish(job, "Stop early, keep the model", "", Wish::Stop));
     }
     if job.is_going_on() {
         buttons.push(wish(job, "Cancel…", "quiet", Wish::ConfirmCancel(true)));
@@ -154,12 +155,13 @@ fn transfer(job: &JobState, card: Element) -> Element {
 
 /// How far a job is that goes on.
 fn going_on(job: &JobState, card: Element) -> Option<Element> {
-    let progress = &job.course.progress;
+    let progress = job.course.progress();
     let text = progress.to_string();
     let frames = progress
         .frames
         .map(|(done, all)| meter("Frames with predictions", done as f64 / all.max(1) as f64));
-    Some(card.with(el("p").with(text)).all(frames).all(sent(job)))
+    let expected = job.expected.iter().map(|line| el("p").class("soft").with(line.as_str()));
+    Some(card.with(el("p").with(text)).all(frames).all(expected).all(sent(job)))
 }
 
 fn sent(job: &JobState) -> Option<Element> {
@@ -184,22 +186,31 @@ fn outcome(job: &JobState, card: Element) -> Option<Element> {
 }
 
 fn result(job: &JobState, results: &Results) -> Element {
-    let files = results.files.iter().enumerate().map(|(place, (file, _))| {
-        let path = String::from(Printable::line(&file.path, 200));
-        let label = format!("Save {path}");
-        el("li")
-            .with(el("span").class("path").with(path))
-            .with(el("span").class("soft").with(bytes(file.bytes)))
-            .with(wish(job, "Save", "", Wish::SaveFile(place)).attr("aria-label", label))
+    let files: Vec<_> = results.files.iter().enumerate().collect();
+    let folders = files.chunk_by(|(_, (one, _)), (_, (next, _))| one.folder() == next.folder());
+    let folders = folders.map(|files| {
+        let (_, (first, _)) = files[0];
+        let name = Some(first.folder()).filter(|name| !name.is_empty());
+        let name = name.map(|name| el("h4").with(String::from(Printable::line(name, 200))));
+        let files = files.iter().map(|(place, (file, _))| saved_file(job, *place, file));
+        el("div").class("folder").all(name).with(el("ul").class("files").all(files))
     });
     el("div")
         .class("card")
         .key("results")
         .with(el("h3").with("Results"))
-        .with(el("p").class("soft").with("Every file was compared with its hash."))
+        .with(el("p").class("soft").with("Every file is as it is on the worker, by its hash."))
         .all(job.saved.as_deref().map(|folder| {
             let folder = Printable::line(folder, 200);
             el("p").attr("role", "status").with(format!("Saved into {folder}."))
         }))
-        .with(el("ul").class("files").all(files))
+        .all(folders)
+}
+
+fn saved_file(job: &JobState, place: usize, file: &ResultFile) -> Element {
+    let label = format!("Save {}", Printable::line(&file.path, 200));
+    el("li")
+        .with(el("span").class("path").with(String::from(Printable::line(file.name(), 200))))
+        .with(el("span").class("soft").with(bytes(file.bytes)))
+        .with(wish(job, "Save", "small", Wish::SaveFile(place)).attr("aria-label", label))
 }

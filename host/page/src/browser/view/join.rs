@@ -1,5 +1,6 @@
 //! How to get into a room.
 
+use super::MAIN;
 use super::parts::{brand, button, problem};
 use crate::browser::dom::{Element, el};
 use crate::browser::message::{Msg, send};
@@ -62,8 +63,11 @@ pub fn screen(model: &Model) -> Element {
             .class("card")
             .with(el("h2").with("Rooms of this browser"))
             .with(el("ul").class("rooms").all(rooms))
+            .with(el("p").class("soft").with(
+                "Whoever forgets a room forgets its jobs with it. At their workers they go on.",
+            ))
     });
-    el("main").class("narrow").attr("id", "main").with(form).all(known)
+    el("main").class("narrow").attr("id", MAIN).attr("tabindex", -1).with(form).all(known)
 }
 
 fn room(room: &KnownRoom) -> Element {
@@ -78,6 +82,6 @@ fn room(room: &KnownRoom) -> Element {
         )
         .with(
             button("Forget", "quiet", move || Msg::Forget(forget.clone()))
-                .attr("aria-label", format!("Forget room {name}")),
+                .attr("aria-label", format!("Forget room {name} and its jobs")),
         )
 }

@@ -14,6 +14,9 @@ use super::message::{Msg, Screen};
 use super::model::{Here, Link, Model};
 use parts::{brand, button, phase_word, tone};
 
+/// The id of the element with the screen.
+pub const MAIN: &str = "main";
+
 /// The whole page.
 pub fn page(model: &Model) -> Element {
     let page = el("div").class("page");
@@ -21,7 +24,7 @@ pub fn page(model: &Model) -> Element {
         None => page.with(join::bar()).with(join::screen(model)),
         Some(here) => page.with(bar(here)).all(model.paired.as_deref().map(paired)).with(
             el("div").class("body").with(navigation(model)).with(
-                el("main").attr("id", "main").with(match &model.screen {
+                el("main").attr("id", MAIN).attr("tabindex", -1).with(match &model.screen {
                     Screen::Workers => workers::screen(here, model),
                     Screen::Train => train::screen(here, model),
                     Screen::Track => track::screen(here, model),

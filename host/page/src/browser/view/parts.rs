@@ -109,7 +109,7 @@ pub fn phase_word(job: &JobState) -> String {
         (Phase::Sending, _) => "sending".into(),
         (Phase::Following, _) if job.waiting.is_some() => "waiting".into(),
         (Phase::Following, _) if job.course.runs.is_empty() => "starting".into(),
-        (Phase::Following, _) if job.course.progress.frames.is_some() => "tracking".into(),
+        (Phase::Following, _) if job.course.progress().frames.is_some() => "tracking".into(),
         (Phase::Following, _) => "training".into(),
         (Phase::Lost, _) => {
             let ended = job.known.ended.as_deref().and_then(|ended| ended.split(':').next());

@@ -123,7 +123,7 @@ fn finish(form: &PredictionForm) -> Element {
         .class("row")
         .key("finish")
         .with(
-            button("Look into it", "first", || Msg::Form(FormStep::Review))
+            button("Review", "first", || Msg::Form(FormStep::Review))
                 .flag("disabled", form.data.is_empty() || form.models.is_empty()),
         )
         .with(el("span").class("choice").with(link).with(

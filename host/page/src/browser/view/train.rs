@@ -27,7 +27,7 @@ pub fn review(given: &Given, here: &Here, model: &Model) -> Element {
     match &given.state {
         GivenState::Reading => card
             .with(el("h3").with(name))
-            .with(el("p").attr("role", "status").with("Looking into the files…")),
+            .with(el("p").attr("role", "status").with("Reading the files…")),
         GivenState::Unusable(why) => card
             .with(el("h3").with(name))
             .with(problem(&format!("It cannot be used: {}", words::message(why))))
@@ -83,7 +83,7 @@ fn ready(card: Element, opened: &Opened, here: &Here, model: &Model) -> Element 
             el("div")
                 .class("row")
                 .with(button("Start", "first", || Msg::Submit).flag("disabled", !can_start))
-                .with(button("Something else", "quiet", || Msg::PutAway)),
+                .with(button("Choose something else", "quiet", || Msg::PutAway)),
         )
 }
 

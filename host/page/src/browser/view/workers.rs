@@ -5,7 +5,7 @@ use crate::browser::dom::{Element, el};
 use crate::browser::model::{Here, Link, Model};
 use crate::words::{gpu, worker_name};
 use sleap_rtc_protocol::capabilities::{Gpu, WorkerFacts};
-use sleap_rtc_protocol::occupancy::jobs_of;
+use sleap_rtc_protocol::occupancy::jobs_in_words;
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 
@@ -59,9 +59,10 @@ fn worker(facts: &WorkerFacts) -> Element {
     let problems = problems.iter().take(MAX_LINES).map(|problem| {
         el("p").class("problem").with(String::from(Printable::line(problem, LINE_CHARS)))
     });
-    let jobs = jobs_of(facts, now_ms()).join("\n");
+    let jobs = jobs_in_words(facts, now_ms());
     let jobs = (!jobs.is_empty()).then(|| {
-        el("pre").class("running").attr("aria-label", "What runs and what waits").with(jobs)
+        let jobs = jobs.into_iter().map(|job| el("li").with(job));
+        el("ul").class("running").attr("aria-label", "What runs and what waits").all(jobs)
     });
     el("li")
         .class("card worker")

@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 use sleap_rtc_protocol::pairing::{MailboxErrorCode, MailboxNumber, Parcel};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -43,21 +43,32 @@ impl Mailboxes {
         self.open.len()
     }
 
-    /// Opens a mailbox whose owner is reached by `owner`, until it is closed or `expires`.
+    /// The numbers of those that are open.
+    pub(crate) fn numbers(&self) -> Vec<MailboxNumber> {
+        self.open.keys().copied().collect()
+    }
+
+    /// Opens a mailbox whose owner is reached by `owner`, until it is closed or `expires`. Its number is none of
+    /// those that are `taken` at other servers.
     pub(crate) fn open(
         &mut self,
         owner: mpsc::Sender<Delivery>,
         expires: Instant,
+        taken: &BTreeSet<MailboxNumber>,
         random: &mut impl RngExt,
     ) -> Result<MailboxNumber, MailboxErrorCode> {
-        let number = self.free_number(random).ok_or(MailboxErrorCode::Full)?;
+        let number = self.free_number(taken, random).ok_or(MailboxErrorCode::Full)?;
         self.open.insert(number, OpenMailbox { owner, expires, tries: 0, occupied: false });
         Ok(number)
     }
 
     /// A free number, as short as possible. It is random, so that a code typed too late does not
     /// reach the mailbox of another user.
-    fn free_number(&self, random: &mut impl RngExt) -> Option<MailboxNumber> {
+    fn free_number(
+        &self,
+        taken: &BTreeSet<MailboxNumber>,
+        random: &mut impl RngExt,
+    ) -> Option<MailboxNumber> {
         if self.open.len() >= MAX_MAILBOXES {
             return None;
         }
@@ -65,7 +76,9 @@ impl Mailboxes {
         lengths.into_iter().find_map(|numbers| {
             let all = numbers.len();
             let numbers = numbers.filter_map(|number| MailboxNumber::try_from(number).ok());
-            let free: Vec<_> = numbers.filter(|number| !self.open.contains_key(number)).collect();
+            let is_free =
+                |number: &MailboxNumber| !self.open.contains_key(number) && !taken.contains(number);
+            let free: Vec<_> = numbers.filter(is_free).collect();
             (free.len() > all / 2).then(|| free[random.random_range(..free.len())])
         })
     }
@@ -116,8 +129,9 @@ impl Mailboxes {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
     use std::time::Duration;
+
+    const NONE: BTreeSet<MailboxNumber> = BTreeSet::new();
 
     fn sender() -> (mpsc::Sender<Delivery>, mpsc::Receiver<Delivery>) {
         mpsc::channel(16)
@@ -132,22 +146,34 @@ mod tests {
         let (mut mailboxes, mut random) = (Mailboxes::default(), rand::rng());
         let (owner, _inbox) = sender();
         let mut numbers = BTreeSet::new();
-        while let Ok(number) = mailboxes.open(owner.clone(), later(), &mut random) {
+        while let Ok(number) = mailboxes.open(owner.clone(), later(), &NONE, &mut random) {
             assert!(numbers.insert(number));
         }
         assert_eq!((numbers.len(), mailboxes.count()), (MAX_MAILBOXES, MAX_MAILBOXES));
         let of_one_digit = numbers.iter().filter(|number| u16::from(**number) < 10).count();
         assert!((4..=5).contains(&of_one_digit), "{of_one_digit}");
         numbers.iter().for_each(|number| mailboxes.close(*number));
-        let number = mailboxes.open(owner, later(), &mut random).unwrap();
+        let number = mailboxes.open(owner, later(), &NONE, &mut random).unwrap();
         assert!(u16::from(number) < 10);
+    }
+
+    #[test]
+    fn the_number_of_another_servers_mailbox_is_not_given() {
+        let mut mailboxes = Mailboxes::default();
+        let taken: BTreeSet<_> =
+            (1..=9).filter(|n| *n != 4).filter_map(|n| MailboxNumber::try_from(n).ok()).collect();
+        for _ in 0..20 {
+            let number = mailboxes.open(sender().0, later(), &taken, &mut rand::rng()).unwrap();
+            assert!(!taken.contains(&number));
+            mailboxes.close(number);
+        }
     }
 
     #[test]
     fn one_device_joins_at_a_time_and_not_too_often() {
         let mut mailboxes = Mailboxes::default();
         let (owner, mut inbox) = sender();
-        let number = mailboxes.open(owner, later(), &mut rand::rng()).unwrap();
+        let number = mailboxes.open(owner, later(), &NONE, &mut rand::rng()).unwrap();
         let join = |mailboxes: &mut Mailboxes| mailboxes.join(number, sender().0, Instant::now());
         for _ in 0..MAX_TRIES {
             let to_owner = join(&mut mailboxes).unwrap();
@@ -164,7 +190,7 @@ mod tests {
     fn a_mailbox_that_is_over_or_another_is_not_joined() {
         let mut mailboxes = Mailboxes::default();
         let ((first, _first_inbox), (second, _second_inbox)) = (sender(), sender());
-        let number = mailboxes.open(first, later(), &mut rand::rng()).unwrap();
+        let number = mailboxes.open(first, later(), &NONE, &mut rand::rng()).unwrap();
         let late = mailboxes.join(number, sender().0, later() + Duration::from_secs(1));
         assert_eq!(late.unwrap_err(), MailboxErrorCode::NoMailbox);
         let to_first = mailboxes.join(number, sender().0, Instant::now()).unwrap();
@@ -191,7 +217,8 @@ mod tests {
                 match step {
                     0 => {
                         let (owner, inbox) = mpsc::channel(64);
-                        open.push((mailboxes.open(owner, later(), &mut random).unwrap(), inbox));
+                        let number = mailboxes.open(owner, later(), &NONE, &mut random).unwrap();
+                        open.push((number, inbox));
                     }
                     1 if which < open.len() => {
                         let number = open[which].0;

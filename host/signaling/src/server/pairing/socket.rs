@@ -115,7 +115,9 @@ where
         MailboxRequest::Open => {
             let life = server.options.limits.pair_within;
             let until = Instant::now() + life;
-            let opened = server.mailboxes().open(to_self, until, &mut rand::rng());
+            let taken =
+                server.cluster.as_ref().map(|cluster| cluster.mailboxes()).unwrap_or_default();
+            let opened = server.mailboxes().open(to_self, until, &taken, &mut rand::rng());
             let mailbox = opened.map_err(Leaving::Refused)?;
             let held = Held { server, mailbox, joined: None };
             send(ws, &MailboxEvent::Opened { mailbox, expires_s: life.as_secs() }).await?;

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// How long a peer keeps its connections after its socket was lost.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// The most keys that are cached in parsed form.
 const KEY_CACHE: usize = 4 * 1024;
 
@@ -107,6 +107,13 @@ pub(crate) fn review(server: &Server, room: &RoomId, whose: Whose<'_>) {
             clients.disconnect(*endpoint, Some(*connection));
         }
     }
+}
+
+/// Reviews the connections of all rooms.
+pub(crate) fn review_all(server: &Server) {
+    let Some(relay) = &server.relay else { return };
+    let rooms: Vec<RoomId> = relay.rooms().keys().cloned().collect();
+    rooms.iter().for_each(|room| review(server, room, Whose::Everybody));
 }
 
 /// Like [`review`], for a peer whose socket was lost. It has time to register again, so that a

@@ -40,7 +40,7 @@ async fn list(session: &mut Session, limit: Option<usize>) -> (Vec<String>, usiz
 async fn a_room_of_five_thousand_comes_in_pages() {
     let server = server(Limits { room_peers: PEERS + 1, ..Limits::default() });
     let creator = identity(&server, "creator");
-    let room = server.store.create_room(creator.0, now_s()).await.unwrap();
+    let room = server.state.create_room(creator.0, now_s()).await.unwrap();
     let join = async |name: &str, role: &str| {
         let mut session = Session::new(Arc::clone(&server), link().0, fresh_address());
         let mut frame = registration(&identity(&server, name), &room);

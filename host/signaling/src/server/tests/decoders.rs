@@ -53,7 +53,7 @@ fn frames(me: &(PeerId, IdToken), you: &PeerId, room: &RoomCredentials) -> Vec<S
 fn frames_of_strangers_and_of_members() {
     let (runtime, server) = (Runtime::new().unwrap(), server(Limits::default()));
     let (bystander, liar) = (identity(&server, "bystander"), identity(&server, "liar"));
-    let creating = server.store.create_room(bystander.0.clone(), now_s());
+    let creating = server.state.create_room(bystander.0.clone(), now_s());
     let room = runtime.block_on(creating).unwrap();
     let (to_bystander, inbox) = link();
     let inbox = RefCell::new(inbox);
@@ -127,7 +127,7 @@ fn without_limit_on_rooms() -> Limits {
 fn requests_of_strangers() {
     let (runtime, server) = (Runtime::new().unwrap(), server(without_limit_on_rooms()));
     let (bystander, liar) = (identity(&server, "bystander"), identity(&server, "liar"));
-    let creating = server.store.create_room(bystander.0.clone(), now_s());
+    let creating = server.state.create_room(bystander.0.clone(), now_s());
     let room = runtime.block_on(creating).unwrap();
     let (to_bystander, _inbox) = link();
     let mut witness = Session::new(Arc::clone(&server), to_bystander, fresh_address());

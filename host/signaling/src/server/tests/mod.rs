@@ -5,6 +5,7 @@ mod decoders;
 
 use super::{Server, ServerOptions};
 use crate::server::Limits;
+use crate::server::state::ServerState;
 use crate::store::Store;
 use serde_json::{Value, json};
 use sleap_rtc_base::clock::now_s;
@@ -17,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 /// A server without sockets.
 fn server(limits: Limits) -> Arc<Server> {
     let options = ServerOptions { limits, ..ServerOptions::default() };
-    Arc::new(Server::new(Store::ephemeral().unwrap(), options, None, CancellationToken::new()))
+    let state = ServerState::Own(Store::ephemeral().unwrap());
+    Arc::new(Server::new((state, None), options, None, CancellationToken::new()))
 }
 
 /// A new address each time, because the guesses from one address would be answered later and later.

@@ -1,0 +1,185 @@
+//! A NATS broker, and a way to it that can be cut.
+
+use super::support::{TestServer, soon};
+use crate::client::Servers;
+use crate::server::{ClusterOptions, ServerOptions};
+use crate::store::Store;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Where Debian has it.
+const PROGRAM: &str = "/usr/sbin/nats-server";
+
+/// Debian's `nats-server` on loopback, with JetStream in a folder of its own.
+pub(crate) struct TestBroker {
+    process: Child,
+    folder: TempDir,
+    pub(crate) address: SocketAddr,
+}
+
+impl TestBroker {
+    /// `None`, with the reason on stderr, where none is installed.
+    pub(crate) fn start() -> Option<Self> {
+        if !Path::new(PROGRAM).is_file() {
+            eprintln!(
+                "skipped: {PROGRAM} is missing; `cargo xtask test` installs nats-server where it may"
+            );
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (process, address) = launch(&folder, "-1");
+        Some(Self { process, folder, address })
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        (self.process, self.address) = launch(&self.folder, &self.address.port().to_string());
+    }
+
+    /// A server of its cluster.
+    pub(crate) async fn server(&self) -> TestServer {
+        server_at(self.address, Store::ephemeral().unwrap()).await
+    }
+
+    pub(crate) async fn three_servers(&self) -> [TestServer; 3] {
+        [self.server().await, self.server().await, self.server().await]
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn launch(folder: &TempDir, port: &str) -> (Child, SocketAddr) {
+    let mut command = Command::new(PROGRAM);
+    command.args(["-a", "127.0.0.1", "-p", port, "-js", "-sd"]).arg(folder.path());
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let said = "Listening for client connections on ";
+    let address = lines
+        .by_ref()
+        .find_map(|line| {
+            line.unwrap().split_once(said).map(|(_, address)| address.parse().unwrap())
+        })
+        .expect("a broker that listens");
+    lines.by_ref().find(|line| line.as_ref().unwrap().contains("Server is ready"));
+    // It goes on to write.
+    std::thread::spawn(move || lines.for_each(drop));
+    (process, address)
+}
+
+/// A server of the cluster whose broker is at `broker`.
+pub(crate) async fn server_at(broker: SocketAddr, store: Store) -> TestServer {
+    let brokers = vec![ClusterOptions::address(&format!("nats://{broker}")).unwrap()];
+    let cluster = Some(ClusterOptions { brokers, token_file: None });
+    let options = ServerOptions { cluster, ..ServerOptions::default() };
+    TestServer::with(([127, 0, 0, 1], 0).into(), store, options).await
+}
+
+/// The servers as a peer knows them.
+pub(crate) fn list(servers: &[&TestServer]) -> Servers {
+    let texts: Vec<String> =
+        servers.iter().map(|server| server.endpoints().websocket.to_string()).collect();
+    Servers::from_texts(&texts).unwrap()
+}
+
+/// The metric of that name, once `is_met`.
+pub(crate) async fn metric(server: &TestServer, name: &str, is_met: impl Fn(u64) -> bool) -> u64 {
+    soon(name, async {
+        loop {
+            let value = server.http("GET /health", "").await.1[name].as_u64().unwrap();
+            if is_met(value) {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+/// The way to a broker. While it is cut, nothing passes and nobody is told.
+pub(crate) struct Cable {
+    pub(crate) address: SocketAddr,
+    plugged: watch::Sender<bool>,
+    _passing: AbortOnDropHandle<()>,
+}
+
+impl Cable {
+    pub(crate) async fn to(broker: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (plugged, watched) = watch::channel(true);
+        let passing = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let connection = pass(near, broker, watched.clone());
+                connections.push(AbortOnDropHandle::new(tokio::spawn(connection)));
+            }
+        });
+        Self { address, plugged, _passing: AbortOnDropHandle::new(passing) }
+    }
+
+    pub(crate) fn cut(&self) {
+        self.plugged.send_replace(false);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.plugged.send_replace(true);
+    }
+}
+
+async fn pass(near: TcpStream, broker: SocketAddr, plugged: watch::Receiver<bool>) {
+    let Ok(far) = TcpStream::connect(broker).await else { return };
+    let (near, far) = (Arc::new(near), Arc::new(far));
+    let there = one_way(Arc::clone(&near), Arc::clone(&far), plugged.clone());
+    tokio::select! {
+        () = there => {}
+        () = one_way(far, near, plugged) => {}
+    }
+}
+
+async fn one_way(from: Arc<TcpStream>, to: Arc<TcpStream>, mut plugged: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        if plugged.wait_for(|plugged| *plugged).await.is_err() || from.readable().await.is_err() {
+            return;
+        }
+        // What came while the cable was cut waits in the socket.
+        if !*plugged.borrow() {
+            continue;
+        }
+        let read = match from.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return,
+        };
+        let mut rest = &buffer[..read];
+        while !rest.is_empty() {
+            match to.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if to.writable().await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What this client keeps about rooms: lists, each in one file that only its owner can read.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sleap_rtc_base::json_file;
+use sleap_rtc_protocol::ids::RoomId;
+use std::path::Path;
+use tracing::warn;
+
+/// An entry of such a list.
+pub(super) trait RoomNote: Serialize + DeserializeOwned {
+    /// The file's name.
+    const FILE: &'static str;
+    /// What the list says, after "cannot read".
+    const SAYS: &'static str;
+
+    /// The room that the entry is about.
+    fn room(&self) -> &RoomId;
+}
+
+/// The list in `folder`. A file that cannot be read counts as empty.
+pub(super) fn read<N: RoomNote>(folder: &Path) -> Vec<N> {
+    let path = folder.join(N::FILE);
+    let notes = json_file::load(&path).unwrap_or_else(|error| {
+        warn!(path = %path.display(), %error, "cannot read {}; nothing counts as known", N::SAYS);
+        None
+    });
+    notes.unwrap_or_default()
+}
+
+/// Replaces the list in `folder`. If it cannot be written, the log says so.
+pub(super) fn write<N: RoomNote>(folder: &Path, notes: &[N]) {
+    let path = folder.join(N::FILE);
+    if let Err(error) = json_file::save(&path, notes) {
+        warn!(path = %path.display(), %error, "cannot save {}", N::SAYS);
+    }
+}
+
+/// Removes what the list in `folder` has about `room`.
+pub(super) fn forget<N: RoomNote>(folder: &Path, room: &RoomId) {
+    let mut notes: Vec<N> = read(folder);
+    let before = notes.len();
+    notes.retain(|note| note.room() != room);
+    if notes.len() < before {
+        write(folder, &notes);
+    }
+}
