@@ -1,4 +1,4 @@
-//! Names the commit that this program is built from, for `sleap-rtc --version`.
+//! Names the commit that this program is built from, for `sleap-rtc --version`, and gives it a large stack on Windows.
 
 use std::env;
 use std::path::Path;
@@ -6,6 +6,8 @@ use std::process::Command;
 
 /// Names the commit where a release is built from sources without a repository.
 const VARIABLE: &str = "SLEAP_RTC_COMMIT";
+
+const STACK_BYTES: u32 = 8 * 1024 * 1024;
 
 fn main() {
     println!("cargo::rerun-if-env-changed={VARIABLE}");
@@ -15,6 +17,13 @@ fn main() {
     let named = env::var(VARIABLE).ok().filter(|commit| !commit.is_empty());
     if let Some(commit) = named.or_else(|| is_release.then(commit_of_repository).flatten()) {
         println!("cargo::rustc-env={VARIABLE}={commit}");
+    }
+    let target = |part: &str| env::var(format!("CARGO_CFG_TARGET_{part}")).unwrap_or_default();
+    // As on Linux: the 1 or 2 MiB that Windows gives are too few for the main thread of a development build.
+    match (target("OS").as_str(), target("ENV").as_str()) {
+        ("windows", "msvc") => println!("cargo::rustc-link-arg-bins=/STACK:{STACK_BYTES}"),
+        ("windows", _) => println!("cargo::rustc-link-arg-bins=-Wl,--stack,{STACK_BYTES}"),
+        _ => {}
     }
 }
 

@@ -198,7 +198,7 @@ impl TestClient {
         let words = if self.arguments.first().is_some_and(|first| first == "room") { 2 } else { 1 };
         command.args(self.arguments.iter().take(words));
         // These open no connection.
-        let offline = ["--help", "estimates", "jobs", "report", "rooms", "run-job"];
+        let offline = ["--help", "estimates", "jobs", "plugin", "report", "rooms", "run-job"];
         let connects =
             self.arguments.first().is_some_and(|first| !offline.iter().any(|word| first == word));
         if connects && !self.given_ice_servers {
