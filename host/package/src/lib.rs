@@ -64,7 +64,9 @@ pub use files::{Found, PackageFiles};
 pub use labels::{Labels, Video, is_hdf5};
 pub use listing::Listing;
 pub use member::Member;
-pub use not_a_package::{NotAPackage, START_BYTES, is_tar, recognize_files, recognize_start};
+pub use not_a_package::{
+    NotAPackage, START_BYTES, hollow, is_tar, recognize_files, recognize_start,
+};
 pub use piece_reader::{PieceLocation, PieceReader, locations};
 pub use source::{InMemory, ReadSeek, Source};
 pub use surplus::leave_out_results;

@@ -2,6 +2,7 @@
 
 use super::labels::is_hdf5;
 use super::listing::Listing;
+use std::io::Read;
 use std::path::Path;
 
 /// The offset of the magic number of a tar.
@@ -124,6 +125,20 @@ fn listed(folders: &[String]) -> String {
     match folders.len().saturating_sub(LISTED_FOLDERS) {
         0 => first.join(" and "),
         more => format!("{} and {more} more folders", first.join(", ")),
+    }
+}
+
+/// How a file begins with which Git LFS stands for one elsewhere.
+const PLACEHOLDER: &[u8] = b"version https://git-lfs";
+
+/// What a file with this content is if it holds nothing, as a full disk, a cloud folder and Git LFS leave it.
+pub fn hollow(file: impl Read) -> Option<&'static str> {
+    let mut start = Vec::new();
+    file.take(PLACEHOLDER.len() as u64).read_to_end(&mut start).ok()?;
+    match start.as_slice() {
+        [] => Some("empty (0 bytes)"),
+        PLACEHOLDER => Some("what Git LFS leaves in the place of a file"),
+        _ => None,
     }
 }
 

@@ -7,7 +7,6 @@ use super::script::Frames;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::{PathError, RelPath};
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The folder of the models in the package.
@@ -83,20 +82,6 @@ pub fn unusable_data(start: &[u8], path: &Path) -> Option<&'static str> {
         NotAPackage::EmptyFile => Some("empty (0 bytes)"),
         NotAPackage::Text | NotAPackage::Config => Some("a text file"),
         NotAPackage::OtherArchive { .. } => Some("an archive"),
-        _ => None,
-    }
-}
-
-/// How a file begins with which Git LFS stands for one elsewhere.
-const PLACEHOLDER: &[u8] = b"version https://git-lfs";
-
-/// What a file with this content is if it holds nothing, as a full disk, a cloud folder and Git LFS leave it.
-pub fn hollow(file: impl Read) -> Option<&'static str> {
-    let mut start = Vec::new();
-    file.take(PLACEHOLDER.len() as u64).read_to_end(&mut start).ok()?;
-    match start.as_slice() {
-        [] => Some("empty (0 bytes)"),
-        PLACEHOLDER => Some("what Git LFS leaves in the place of a file"),
         _ => None,
     }
 }

@@ -73,7 +73,7 @@ impl PluginChain {
         let plugin = plugin.map_err(Failure::Other)?;
         let answer = plugin.ask(question);
         if let Some(recorder) = &self.recorder {
-            recorder.keep(&plugin.name, question, &answer);
+            recorder.keep(plugin.name(), question, &answer);
         }
         answer
     }

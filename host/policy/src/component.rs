@@ -149,27 +149,35 @@ impl Compiled {
         }
         let explain = |error| explain::not_usable(point, &self.imports, &self.exports, &error);
         let pre = runtime.linker.instantiate_pre(&self.component).map_err(explain)?;
-        let function = find(point, &self.component).map_err(explain)?;
-        let plugin = Plugin { name: name.into(), limits, pre, function, lists: self.lists };
-        plugin.enter(|store, instance| plugin.check_types(point, store, instance)).map_err(
-            |error| match error {
-                CallError::Mismatch(error) => explain(error),
-                CallError::Failed(failure) => failure.to_string(),
-            },
-        )?;
-        Ok(plugin)
+        let guest = Guest { name: name.into(), limits, pre };
+        let found = guest.enter(|store, instance| {
+            let function = find(point, &self.component)?;
+            check_types(point, function, store, instance)?;
+            Ok(function)
+        });
+        let function = found.map_err(|error| match error {
+            CallError::Mismatch(error) => explain(error),
+            CallError::Failed(failure) => failure.to_string(),
+        })?;
+        Ok(Plugin { guest, function, lists: self.lists })
     }
 }
 
 /// A compiled component that has a certain extension point.
 #[derive(Clone)]
 pub(crate) struct Plugin {
-    /// For logs and messages.
-    pub name: Arc<str>,
-    limits: CallLimits,
-    pre: InstancePre<CallState>,
+    guest: Guest,
     function: ComponentExportIndex,
     lists: Lists,
+}
+
+/// A component that can be instantiated, within limits.
+#[derive(Clone)]
+struct Guest {
+    /// For logs and messages.
+    name: Arc<str>,
+    limits: CallLimits,
+    pre: InstancePre<CallState>,
 }
 
 /// The function of a guest that answers `Q`. It has a text as its own error.
@@ -205,8 +213,8 @@ impl Plugin {
         &self,
         question: &Q,
     ) -> Result<Result<Q::Raw, String>, Failure> {
-        let answer = self.enter(|store, instance| {
-            let function = self.function::<Q>(store, instance)?;
+        let answer = self.guest.enter(|store, instance| {
+            let function: Asked<'_, Q> = instance.get_typed_func(&mut *store, self.function)?;
             let (answer,) = function.call(store, question.arguments(self.lists))?;
             Ok(answer)
         });
@@ -218,32 +226,13 @@ impl Plugin {
         })
     }
 
-    /// The function of an instance, whose types are checked.
-    fn function<'q, Q: Question>(
-        &self,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-    ) -> wasmtime::Result<Asked<'q, Q>> {
-        instance.get_typed_func(store, self.function)
+    /// For logs and messages.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.guest.name
     }
+}
 
-    /// Checks the types of an instance's function for `point`.
-    fn check_types(
-        &self,
-        point: ExtensionPoint,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-    ) -> wasmtime::Result<()> {
-        match point {
-            ExtensionPoint::Selection => self.function::<Select>(store, instance).map(drop),
-            ExtensionPoint::Compatibility => self.function::<Check>(store, instance).map(drop),
-            ExtensionPoint::Estimate => {
-                self.function::<EstimateDuration>(store, instance).map(drop)
-            }
-            ExtensionPoint::Queueing => self.function::<OrderLine>(store, instance).map(drop),
-        }
-    }
-
+impl Guest {
     /// Runs `call` in a fresh instance.
     fn enter<T>(
         &self,
@@ -289,6 +278,29 @@ fn find(point: ExtensionPoint, component: &Component) -> wasmtime::Result<Compon
     found
         .and_then(|found| component.get_export_index(Some(&found), function))
         .ok_or_else(|| wasmtime::Error::msg(format!("`{interface}` has no function `{function}`")))
+}
+
+/// Checks the types of an instance's function for `point`.
+fn check_types(
+    point: ExtensionPoint,
+    function: ComponentExportIndex,
+    store: &mut Store<CallState>,
+    instance: &Instance,
+) -> wasmtime::Result<()> {
+    fn has_types<Q: Question>(
+        function: ComponentExportIndex,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<()> {
+        let function: wasmtime::Result<Asked<'_, Q>> = instance.get_typed_func(store, function);
+        function.map(drop)
+    }
+    match point {
+        ExtensionPoint::Selection => has_types::<Select>(function, store, instance),
+        ExtensionPoint::Compatibility => has_types::<Check>(function, store, instance),
+        ExtensionPoint::Estimate => has_types::<EstimateDuration>(function, store, instance),
+        ExtensionPoint::Queueing => has_types::<OrderLine>(function, store, instance),
+    }
 }
 
 #[cfg(test)]

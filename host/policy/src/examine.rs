@@ -277,7 +277,7 @@ impl Candidate {
         let context = self.context();
         let ranking = self.plugin.ask(&Select { context, job: facts::job(job), workers });
         let ranking = ranking.map_err(|failure| failure.to_string())?;
-        Ok(Selection::new(&self.plugin.name, ranking))
+        Ok(Selection::new(self.plugin.name(), ranking))
     }
 
     /// Whether `worker` takes `job`, and the answer as text.

@@ -6,7 +6,7 @@ use super::error::PackageFault;
 use crate::config::PathMapping;
 use sleap_rtc_base::mounts::is_inside;
 use sleap_rtc_package::check::MissingVideo;
-use sleap_rtc_package::prediction::hollow;
+use sleap_rtc_package::hollow;
 use sleap_rtc_package::{Listing, Member, VIDEO_PATHS, VideoPath, VideoPaths, VideoPlace};
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_protocol::signaling::VideoQuery;

@@ -3,7 +3,7 @@
 use super::{CheckError, Checking, MachineFacts, MissingVideo, distinct, find, outside};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5, missing_end};
-use crate::prediction::hollow;
+use crate::not_a_package::hollow;
 use crate::script::{Model, NamedPath, Track, is_foreign, options};
 use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
