@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::endpoint::{self, RelayReach};
 use serde_json::Value;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::ice::IceConfig;
 use sleap_rtc_base::transport::Transport;
 use sleap_rtc_net::dialect::ClientEnd;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 /// How long iroh is tried: a first packet that is lost is sent again after 0.3, 0.9, 2.1 and 4.5 s.
 const CALL_LIMIT: Duration = Duration::from_secs(8);
@@ -87,8 +89,8 @@ pub(crate) struct Connector {
     relay: Option<AbortOnDropHandle<()>>,
 }
 
-/// The offer: for WebRTC and, if this side has it, for iroh.
-pub(crate) type Offer = (rtc::Offering, Sdp, Option<EndpointAddress>);
+/// The offer: for WebRTC, for iroh, or for both. Without WebRTC its description is empty.
+pub(crate) type Offer = (Option<rtc::Offering>, Sdp, Option<EndpointAddress>);
 
 impl Connector {
     pub(crate) async fn new(config: &Config) -> Result<Self, QuicError> {
@@ -131,7 +133,8 @@ impl Connector {
 
     /// The offer: a description for WebRTC, and the address of this side's iroh endpoint.
     ///
-    /// Does not wait long for WebRTC candidates once `has_iroh` reports that the worker has iroh.
+    /// Does not wait long for WebRTC candidates once `has_iroh` reports that the worker has iroh. A system that lets
+    /// WebRTC open no socket still has iroh, whose sockets ask less of it.
     pub(crate) async fn offer(
         &self,
         given: &IceServers,
@@ -144,28 +147,35 @@ impl Connector {
             }
             sleep(GATHER_LIMIT_BESIDE_IROH).await;
         };
-        let (offering, sdp) = rtc::offer_until(&options, enough).await?;
         let address = self.endpoint.as_ref().map(Endpoint::address);
-        Ok((offering, sdp, address))
+        match rtc::offer_until(&options, enough).await {
+            Ok((offering, sdp)) => Ok((Some(offering), sdp, address)),
+            Err(error) if address.is_some() => {
+                debug!(error = %WithCauses(&error), "no WebRTC here");
+                Ok((None, Sdp(String::new()), address))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Connects according to the answer to offer number `attempt`.
     pub(crate) async fn connect(
         &self,
-        offering: rtc::Offering,
+        offering: Option<rtc::Offering>,
         attempt: u64,
         answer: &Description,
     ) -> Result<Talk, ConnectFailure> {
         let Some((endpoint, address)) = self.endpoint.as_ref().zip(answer.iroh.as_ref()) else {
-            return match self.transport.has_webrtc() {
-                true => Ok(talk(offering.accept(&answer.sdp).await?, answer).await?),
-                false => Err(ConnectFailure::NoIroh),
+            return match offering.filter(|_| self.transport.has_webrtc()) {
+                Some(offering) => Ok(talk(offering.accept(&answer.sdp).await?, answer).await?),
+                None => Err(ConnectFailure::NoIroh),
             };
         };
         let calling = endpoint.call(address, attempt, CALL_LIMIT);
-        if !self.transport.has_webrtc() || answer.sdp.0.is_empty() {
+        let is_tried = self.transport.has_webrtc() && !answer.sdp.0.is_empty();
+        let Some(offering) = offering.filter(|_| is_tried) else {
             return begin(calling.await?).await;
-        }
+        };
         let opening = offering.accept(&answer.sdp);
         match first_of(calling, opening).await {
             Ok(Either::Left(called)) => begin(called).await,

@@ -44,6 +44,8 @@ impl Connecting {
         let expected = self.expect();
         let peer = match (&expected, self.context.transport.has_webrtc()) {
             (Some(_), false) => None,
+            // A client without WebRTC describes none.
+            (Some(_), true) if self.offer.sdp.0.is_empty() => None,
             (Some(_), true) => Some(self.answer(&self.context.rtc().beside_iroh()).await?),
             (None, _) => Some(self.answer(&self.context.rtc()).await?),
         };

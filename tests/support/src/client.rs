@@ -197,8 +197,9 @@ impl TestClient {
         };
         let words = if self.arguments.first().is_some_and(|first| first == "room") { 2 } else { 1 };
         command.args(self.arguments.iter().take(words));
-        // These open no connection.
-        let offline = ["--help", "estimates", "jobs", "plugin", "report", "rooms", "run-job"];
+        // These open no connection to a peer.
+        let offline =
+            ["--help", "estimates", "jobs", "plugin", "report", "rooms", "run-job", "signaling"];
         let connects =
             self.arguments.first().is_some_and(|first| !offline.iter().any(|word| first == word));
         if connects && !self.given_ice_servers {
