@@ -69,7 +69,9 @@ pub enum StoreError {
     #[error("the server's state is closed")]
     Closed,
     /// The broker of the cluster does not answer.
-    #[error("the cluster's broker does not answer")]
+    #[error(
+        "the cluster's broker does not answer questions to its key-value store; nats-server needs JetStream (`-js`)"
+    )]
     NoAnswer,
     /// The broker of the cluster refuses.
     #[error("the cluster's key-value store cannot be used; nats-server needs JetStream (`-js`)")]

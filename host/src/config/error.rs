@@ -58,6 +58,9 @@ pub enum ConfigError {
         /// What is expected.
         message: String,
     },
+    /// The lists of signaling servers do not fit each other.
+    #[error("the signaling servers in the configuration file and the environment: {0}")]
+    Servers(String),
     /// The value of an environment variable is not allowed.
     #[error("the environment variable {name} {message}")]
     Variable {

@@ -182,8 +182,7 @@ fn servers(
     let or = |given: Vec<Address>, file| if given.is_empty() { file } else { given };
     let (websockets, http) = (or(websockets, named.websockets), or(http, named.http));
     let are_named = !websockets.is_empty() || !http.is_empty();
-    let servers = Servers::complete(websockets, http)
-        .map_err(|message| ConfigError::Variable { name, message })?;
+    let servers = Servers::complete(websockets, http).map_err(ConfigError::Servers)?;
     let differs = |one: &Endpoints| one.websocket.host_str() != one.http.host_str();
     if mixed && servers.iter().any(differs) {
         warnings.push(format!(

@@ -29,6 +29,14 @@ pub enum SignalingError {
         /// What came instead.
         reason: String,
     },
+    /// The server has failed.
+    #[error("the signaling server at {url} cannot do this now: {message}")]
+    Failing {
+        /// Where.
+        url: Url,
+        /// The server's words.
+        message: String,
+    },
     /// The answer points elsewhere.
     #[error("{url} redirects to {target}")]
     Redirected {
@@ -268,6 +276,9 @@ impl SignalingError {
                  page or a proxy may answer in the server's place"
                     .into(),
             ),
+            Self::Failing { .. } => {
+                Some("try again in a minute; the server's log has the cause".into())
+            }
             Self::RoomRefused { .. } => {
                 Some("copy the room id and the token from the worker's output".into())
             }

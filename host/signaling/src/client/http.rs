@@ -128,6 +128,9 @@ impl HttpApi {
             StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
                 Err(SignalingError::Refused { message })
             }
+            _ if status.is_server_error() => {
+                Err(SignalingError::Failing { url: self.url(path), message })
+            }
             _ => Err(self.unexpected(path, message)),
         }
     }

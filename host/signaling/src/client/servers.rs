@@ -45,8 +45,8 @@ impl Servers {
     pub fn complete(websockets: Vec<Address>, http: Vec<Address>) -> Result<Self, String> {
         if !websockets.is_empty() && !http.is_empty() && websockets.len() != http.len() {
             return Err(format!(
-                "names another number of servers: there are {} addresses of WebSockets and {} for \
-                 HTTP; leave those for HTTP out, or give one for each server",
+                "there are {} addresses of WebSockets (signaling_websocket, SLEAP_RTC_SIGNALING_WS) and {} for HTTP \
+                 (signaling_http, SLEAP_RTC_SIGNALING_HTTP); leave those for HTTP out, or give one for each server",
                 websockets.len(),
                 http.len()
             ));

@@ -274,9 +274,9 @@ pub(crate) async fn run(
         Wanted::Cancel => Action::Cancel,
     };
     let said = match action {
-        Action::Stop { .. } => {
-            Some("the job is stopping early; `sleap-rtc attach` waits for its result")
-        }
+        Action::Stop { .. } => Some(
+            "the job ends early and keeps its model; one that still waits is withdrawn; `sleap-rtc attach` waits for its end",
+        ),
         Action::Cancel => Some("the job is cancelled"),
         _ => None,
     };

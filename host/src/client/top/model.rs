@@ -81,9 +81,9 @@ impl Top {
         }
     }
 
-    /// Shows a message at the bottom.
+    /// Shows the first line of a message at the bottom. There is room for no more.
     pub(super) fn say(&mut self, text: &str) {
-        self.said = Printable::line(text, SAID_CHARS);
+        self.said = Printable::line(text.lines().next().unwrap_or_default(), SAID_CHARS);
     }
 
     /// The place of the selected job in the list: the first one, unless the user has chosen another.

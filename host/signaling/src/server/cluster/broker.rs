@@ -46,6 +46,16 @@ pub enum ClusterError {
         #[source]
         source: ConnectFailure,
     },
+    /// A broker refuses this server.
+    #[error(
+        "a broker of the cluster at {brokers} refuses this server: {why}; check `cluster_token_file`, or the user in `cluster`, under [signaling]"
+    )]
+    Refused {
+        /// Where.
+        brokers: String,
+        /// The broker's words.
+        why: String,
+    },
     /// The file with the token.
     #[error("cannot read the token of the cluster in {path}")]
     Token {
@@ -69,11 +79,11 @@ async fn connect(options: &ClusterOptions) -> Result<Nats, ClusterError> {
                 tracing::info!(brokers, "connected to the broker of the cluster");
                 return Ok(nats);
             }
-            Err(source) if start.elapsed() > START_LIMIT => {
-                return Err(ClusterError::Connect { brokers, source });
-            }
             // Time does not help.
-            Err(source @ ConnectFailure::Refused(_)) => {
+            Err(ConnectFailure::Refused(why)) => {
+                return Err(ClusterError::Refused { brokers, why });
+            }
+            Err(source) if start.elapsed() > START_LIMIT => {
                 return Err(ClusterError::Connect { brokers, source });
             }
             Err(error) => {
