@@ -54,7 +54,8 @@ fn a_hostile_worker_and_its_refusal_are_shown_as_texts() {
 
     browser.click("nav button", "Train");
     browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
-    browser.click(".choice label", "<img src=x");
+    // The first choice, to choose automatically, names the worker too.
+    browser.click(".choice + .choice label", "<img src=x");
     browser.click("button", "Start");
     let asked = evil.receive("peer_message");
     let payload = json!({
