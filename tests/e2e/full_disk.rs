@@ -118,7 +118,9 @@ fn of_the_client() {
     let worker = site.worker(&server);
     let (labels, models) = (large_labels(&site, BYTES), labels_and_models(&site).1);
     let desk = Desk::new(&site, &server);
+    // Slow enough that the disk is full before everything is there.
     let client = desk.client().track(&labels, &models).session(worker.credentials());
+    let client = client.arguments(&["--bwlimit", "20MB/s"]);
     let (home, predictions) = (client.home().to_owned(), client.predictions());
     let disk = Disk::mount(&home, DISK_MIB);
 
