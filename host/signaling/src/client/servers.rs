@@ -45,8 +45,8 @@ impl Servers {
     pub fn complete(websockets: Vec<Address>, http: Vec<Address>) -> Result<Self, String> {
         if !websockets.is_empty() && !http.is_empty() && websockets.len() != http.len() {
             return Err(format!(
-                "there are {} addresses of WebSockets (signaling_websocket, SLEAP_RTC_SIGNALING_WS) and {} for HTTP \
-                 (signaling_http, SLEAP_RTC_SIGNALING_HTTP); leave those for HTTP out, or give one for each server",
+                "the numbers of addresses differ: {} for WebSockets (signaling_websocket, SLEAP_RTC_SIGNALING_WS) and {} \
+                 for HTTP (signaling_http, SLEAP_RTC_SIGNALING_HTTP); leave those for HTTP out, or give one for each server",
                 websockets.len(),
                 http.len()
             ));
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(given.first().http.as_str(), "http://b:2/");
         let wrong =
             Servers::complete(vec![address("ws://a"), address("ws://b")], vec![http("http://a:2")]);
-        assert!(wrong.unwrap_err().contains("2 addresses of WebSockets and 1 for HTTP"));
+        assert!(wrong.unwrap_err().contains("2 for WebSockets"));
         let here = Servers::complete(Vec::new(), Vec::new()).unwrap();
         assert_eq!(here, Servers::from(Endpoints::complete(None, None).unwrap()));
     }
