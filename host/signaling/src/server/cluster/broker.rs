@@ -29,6 +29,8 @@ const PEERS_AT_ONCE: usize = 256;
 const LIST_PAUSE: Duration = Duration::from_millis(500);
 /// How long the goodbye to the other servers may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a store that does not open is tried.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// The longest token in a file.
 const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
@@ -90,6 +92,21 @@ async fn connect(options: &ClusterOptions) -> Result<Nats, ClusterError> {
                 tracing::warn!(brokers, error = %WithCauses(&error), "no broker answers yet; will retry");
                 sleep(START_WAIT).await;
             }
+        }
+    }
+}
+
+/// Opens what the servers share. A broker that has just started refuses at first, and so it does where another server
+/// makes the same buckets at this moment.
+async fn open(nats: &Nats, store: &Store) -> Result<SharedStore, StoreError> {
+    let start = Instant::now();
+    loop {
+        match SharedStore::open(nats, store).await {
+            Err(error) if start.elapsed() < OPEN_LIMIT => {
+                tracing::warn!(error = %WithCauses(&error), "the shared store does not open yet; will retry");
+                sleep(START_WAIT).await;
+            }
+            opened => return opened,
         }
     }
 }
@@ -279,7 +296,7 @@ impl Cluster {
         store: &Store,
     ) -> Result<(Arc<Self>, mpsc::Receiver<ToPublish>, SharedStore), ClusterError> {
         let nats = connect(options).await?;
-        let shared = SharedStore::open(&nats, store).await?;
+        let shared = open(&nats, store).await?;
         let (cluster, queue) = Self::new(nats);
         Ok((cluster, queue, shared))
     }
