@@ -65,6 +65,7 @@ pub(crate) fn property(endpoint: &Endpoint) -> (String, Value) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RelayReach {
     /// That of the server at which it is registered, so that all others know where to find it.
+    #[cfg_attr(not(feature = "worker"), allow(dead_code, reason = "only workers wait at a relay"))]
     OwnServer,
     /// Those of all servers, because it calls peers that may be at any of them.
     AllServers,
