@@ -3,7 +3,6 @@
 use crate::support::*;
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -51,8 +50,7 @@ fn every_problem_is_named_with_its_fix() {
     driver.breaks();
     let trainer = driver.folder().join("sleap-nn");
     fs::remove_file(&trainer).unwrap();
-    fs::write(&trainer, "#!/bin/sh\necho \"No module named 'torch'\" >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&trainer, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&trainer, "#!/bin/sh\necho \"No module named 'torch'\" >&2\nexit 1\n");
     let nowhere = "127.0.0.1:1";
     let arguments = ["--worker", "--json", "--state-dir", "/proc/nowhere"];
     let (code, text) = doctor(&site, driver.folder(), nowhere, &arguments);
@@ -77,8 +75,7 @@ fn a_cpu_build_of_torch_is_reported_beside_a_gpu() {
     fs::remove_file(&trainer).unwrap();
     let report = "#!/bin/sh\n[ $1 = --version ] && echo sleap-nn 0.3.5\n\
                   [ $1 = system ] && echo 'CUDA available: False'\nexit 0\n";
-    fs::write(&trainer, report).unwrap();
-    fs::set_permissions(&trainer, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&trainer, report);
     let address = server.address().to_string();
     let (code, text) = doctor(&site, driver.folder(), &address, &["--worker"]);
     assert_eq!(code, 1);

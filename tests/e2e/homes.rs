@@ -4,7 +4,6 @@
 use crate::support::*;
 use rustix::process::Signal;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 fn train(site: &Site, server: &TestServer, worker: &TestWorker) -> TestClient {
@@ -100,8 +99,7 @@ fn the_first_process_of_a_container_leaves_no_zombies_and_ends_in_order() {
     let tools = site.folder("tools");
     let trainer =
         format!("#!/bin/sh\nsetsid sleep 0.2 &\nexec {}/sleap-nn \"$@\"\n", stand_in().display());
-    fs::write(tools.join("sleap-nn"), trainer).unwrap();
-    fs::set_permissions(tools.join("sleap-nn"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&tools.join("sleap-nn"), &trainer);
     let setup = TestWorker::setup(&site, "worker").trainers_in(&tools);
     let worker = setup.under(&container).start(&server);
     train(&site, &server, &worker).run().assert_code(0);

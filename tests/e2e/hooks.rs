@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,8 +15,7 @@ fn hook(folder: &Path, seen: &Path) -> PathBuf {
     let script = format!(
         "#!/bin/sh\n{{ env | grep ^SLEAP_RTC_; echo \"arguments=$*\"; }} > '{seen}.part'\nmv '{seen}.part' '{seen}'\n"
     );
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &script);
     path
 }
 
@@ -153,8 +151,7 @@ fn the_example_hooks_mail_and_post() {
 
     let client = train();
     let (mail, sendmail) = (client.home().join("mail"), client.home().join("sendmail"));
-    fs::write(&sendmail, format!("#!/bin/sh\ncat > '{}'\n", mail.display())).unwrap();
-    fs::set_permissions(&sendmail, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&sendmail, &format!("#!/bin/sh\ncat > '{}'\n", mail.display()));
     let hook = examples().join("mail.sh");
     configure(&client, &format!("on_end = '{} ada@example.org'", hook.display()));
     let ended = client.env("SENDMAIL", sendmail.to_str().unwrap()).run();

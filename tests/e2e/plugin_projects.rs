@@ -183,14 +183,11 @@ fn a_missing_tool_is_named_with_what_installs_it() {
 
 #[test]
 fn a_tool_that_never_ends_is_stopped() {
-    use std::os::unix::fs::PermissionsExt;
     let site = Site::new();
     says(plugin(site.path()).args(["new", "mine", "--lang", "python"]), 0, &[]);
     let bin = site.path().join("mine/.venv/bin");
     fs::create_dir_all(&bin).unwrap();
-    let tool = bin.join("componentize-py");
-    fs::write(&tool, "#!/bin/sh\nsleep 600\n").unwrap();
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&bin.join("componentize-py"), "#!/bin/sh\nsleep 600\n");
     let mut build = plugin(&site.path().join("mine"));
     let words = ["componentize-py did not finish within 1 s", "--tool-timeout-s"];
     says(build.args(["build", "--tool-timeout-s", "1"]), 2, &words);

@@ -6,7 +6,6 @@
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -123,9 +122,7 @@ fn a_trainer_that_needs_more_than_the_list_gets_it_and_no_more() {
     let site = Site::new();
     let server = site.server();
     let tools = site.folder("tools");
-    let front = tools.join("sleap-nn");
-    fs::write(&front, FRONT).unwrap();
-    fs::set_permissions(&front, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&tools.join("sleap-nn"), FRONT);
     fs::write(tools.join("behind"), stand_in().join("sleap-nn").to_str().unwrap()).unwrap();
     let setup = TestWorker::setup(&site, "worker").trainers_in(&tools);
     let state = setup.home().join("state");

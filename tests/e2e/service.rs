@@ -29,9 +29,7 @@ impl Machine {
     }
 
     fn has(&self, name: &str, script: &str) {
-        let file = self.programs.join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&self.programs.join(name), &format!("#!/bin/sh\n{script}"));
     }
 
     /// Systemd's answer about a unit.

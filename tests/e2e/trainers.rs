@@ -1,8 +1,7 @@
 //! Which trainer a worker finds, whether it works, and what it sees of the environment.
 
 use crate::support::*;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 fn tools(site: &Site) -> PathBuf {
@@ -10,9 +9,7 @@ fn tools(site: &Site) -> PathBuf {
 }
 
 fn script(folder: &Path, name: &str, text: &str) {
-    let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&folder.join(name), &format!("#!/bin/sh\n{text}\n"));
 }
 
 fn train(site: &Site, server: &TestServer, worker: &TestWorker) -> Ended {

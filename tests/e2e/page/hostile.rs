@@ -118,9 +118,6 @@ fn hostile_trainer(site: &Site) -> std::path::PathBuf {
          exec {}/sleap-nn \"$@\"\n",
         stand_in().display()
     );
-    let path = folder.join("sleap-nn");
-    fs::write(&path, script).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&path, mode).unwrap();
+    write_program(&folder.join("sleap-nn"), &script);
     folder
 }

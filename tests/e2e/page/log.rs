@@ -2,7 +2,6 @@
 
 use super::{assert_well_behaved, join, submit};
 use crate::support::*;
-use std::fs;
 use std::path::PathBuf;
 
 const LINES: usize = 20_000;
@@ -60,9 +59,6 @@ fn talkative_trainer(site: &Site) -> PathBuf {
          exec {}/sleap-nn \"$@\"\n",
         stand_in().display()
     );
-    let path = folder.join("sleap-nn");
-    fs::write(&path, script).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&path, mode).unwrap();
+    write_program(&folder.join("sleap-nn"), &script);
     folder
 }

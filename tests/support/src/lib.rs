@@ -47,7 +47,7 @@ pub use python_peer::{python_worker, stand_in_with_hdf5};
 pub use registry::TestRegistry;
 pub use screen::TmuxScreen;
 pub use server::TestServer;
-pub use site::Site;
+pub use site::{Site, write_program};
 pub use slurm::{TestSlurm, TwoMounts};
 pub use windows::Windows;
 pub use worker::{Credentials, TestWorker, WorkerSetup};

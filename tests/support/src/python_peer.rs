@@ -1,8 +1,10 @@
 //! The independent Python peers (`tests/python`).
 
 use crate::process::{Process, clean_command};
-use crate::{Credentials, SOON, Site, TestServer, python, python_peers, stand_in, target};
-use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use crate::{
+    Credentials, SOON, Site, TestServer, python, python_peers, stand_in, target, write_program,
+};
+use std::{env, fs, path::PathBuf};
 
 /// A developer sets this to skip the tests with Python peers. Those then report that they did not
 /// run.
@@ -49,8 +51,7 @@ pub fn stand_in_with_hdf5(site: &Site) -> Option<PathBuf> {
     let program = folder.join("sleap-nn");
     let text = fs::read_to_string(stand_in().join("sleap-nn")).unwrap();
     let (_, text) = text.split_once('\n').unwrap();
-    fs::write(&program, format!("#!{}\n{text}", python.display())).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, &format!("#!{}\n{text}", python.display()));
     Some(folder)
 }
 

@@ -5,6 +5,7 @@ use crate::{POLL_EVERY, SOON, TestClient, TestServer, TestWorker, built};
 use std::{
     cell::Cell,
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     thread::sleep,
@@ -107,4 +108,10 @@ impl Drop for Site {
             sleep(POLL_EVERY);
         }
     }
+}
+
+/// Writes a program: a script with its first line.
+pub fn write_program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -33,7 +33,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// The most subscriptions.
 const MAX_SUBSCRIPTIONS: usize = 16;
 
-/// Why there is no connection.
+/// Why a broker cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailure {
     /// It cannot be reached.
