@@ -11,8 +11,9 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 /// The compression method of a stored member.
 const STORED: CompressionMethod = CompressionMethod::Stored;
 
-/// The first bytes of HDF5. Programs ignore the rest of labels that they cannot understand.
-pub const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// The first bytes of HDF5, of a version that nobody knows. Programs ignore the rest of labels that they cannot
+/// understand.
+pub const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n\xff";
 
 /// The folder of all tests.
 pub fn tests_folder() -> PathBuf {
