@@ -73,6 +73,7 @@ pub(crate) fn missing_end(mut file: Box<dyn ReadSeek>) -> Option<(u64, u64)> {
     let mut start = Vec::new();
     file.take(96).read_to_end(&mut start).ok()?;
     // Each address is as wide as the block says, and the end is the third or the second one.
+    let block = start.strip_prefix(SIGNATURE)?;
     let first = match block.first()? {
         0 => 16,
         1 => 20,
