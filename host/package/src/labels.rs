@@ -74,18 +74,15 @@ pub(crate) fn missing_end(mut file: Box<dyn ReadSeek>) -> Option<(u64, u64)> {
     file.take(96).read_to_end(&mut start).ok()?;
     // Each address is as wide as the block says, and the end is the third or the second one.
     let block = start.strip_prefix(SIGNATURE)?;
-    let first = match block.first()? {
-        0 => 16,
-        1 => 20,
-        2 | 3 => 4,
+    let (width_at, addresses_at) = match block.first()? {
+        0 => (5, 16),
+        1 => (5, 20),
+        2 | 3 => (1, 4),
         _ => return None,
     };
-    let width = *block.get(if first == 4 { 1 } else { 5 })?;
-    if !matches!(width, 2 | 4 | 8) {
-        return None;
-    }
-    let at = first + 2 * usize::from(width);
-    let end = block.get(at..at + usize::from(width))?;
+    let width = block.get(width_at).filter(|width| matches!(width, 2 | 4 | 8))?;
+    let at = addresses_at + 2 * usize::from(*width);
+    let end = block.get(at..at + usize::from(*width))?;
     let end = end.iter().rev().fold(0_u64, |end, byte| (end << 8) | u64::from(*byte));
     (length < end && end < u64::MAX >> 1).then_some((length, end))
 }
