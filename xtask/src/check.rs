@@ -193,6 +193,8 @@ fn plugin_tools(steps: &mut Steps) -> Vec<PathBuf> {
 struct Tests<'a> {
     without: &'a [&'a str],
     plugin_tools: OsString,
+    /// The real path of `python3`: behind pyenv's launcher each start takes a tenth of a second.
+    python: Option<PathBuf>,
 }
 
 /// Files that tell nextest where the tests are. Without them it would ask cargo, and wait for the lints.
@@ -216,13 +218,15 @@ impl Listed {
 
 impl<'a> Tests<'a> {
     fn new(without: &'a [&'a str], plugin_tools: &[PathBuf]) -> Self {
-        Self { without, plugin_tools: env::join_paths(plugin_tools).unwrap_or_default() }
+        let plugin_tools = env::join_paths(plugin_tools).unwrap_or_default();
+        Self { without, plugin_tools, python: python::executable() }
     }
 
     /// The tests themselves fail where they cannot run, unless they are told not to.
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = cargo(arguments);
         command.env("SLEAP_RTC_PLUGIN_TOOLS", &self.plugin_tools);
+        command.envs(self.python.iter().map(|python| ("SLEAP_RTC_PYTHON", python)));
         command.envs(self.without.iter().map(|name| (name, "1")));
         command
     }

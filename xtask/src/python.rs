@@ -13,6 +13,13 @@ use std::{
 /// The version of uv that installs sleap-nn. It is several times faster than pip for 115 packages.
 const UV: &str = "uv==0.13.8";
 
+/// The program that `python3` stands for.
+pub fn executable() -> Option<PathBuf> {
+    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    Some(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
 /// The folder with the program `sleap-nn`: from `PATH`, or installed from PyPI (CPU only) into
 /// `target/sleap-nn`.
 pub fn sleap_nn() -> Result<PathBuf> {

@@ -12,6 +12,7 @@
 mod broker;
 mod browser;
 mod client;
+mod compiled;
 pub mod disk;
 mod driver;
 mod http;

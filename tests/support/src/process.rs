@@ -268,9 +268,12 @@ pub fn memory_peak_mib(pid: u32) -> Option<f64> {
 }
 
 /// The Python for the stand-in trainer, by its real path: launchers such as pyenv's take time and
-/// look for their settings in `HOME`.
+/// look for their settings in `HOME`. `cargo xtask test` names it, so that not every test asks.
 pub fn python() -> &'static Path {
     static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+        if let Some(python) = std::env::var_os("SLEAP_RTC_PYTHON") {
+            return python.into();
+        }
         let command = ["-c", "import sys; print(sys.executable)"];
         let output = Command::new("python3").args(command).output();
         let output = output.expect("the stand-in trainer needs python3 on PATH");

@@ -1,7 +1,7 @@
 //! The temporary folder in which a test happens.
 
 use crate::process::{clean_command, kill_all, processes_in, python};
-use crate::{POLL_EVERY, SOON, TestClient, TestServer, TestWorker, built};
+use crate::{POLL_EVERY, SOON, TestClient, TestServer, TestWorker, built, compiled};
 use std::{
     cell::Cell,
     env, fs,
@@ -65,6 +65,7 @@ impl Site {
         let path = format!("{}:{python}:/usr/local/bin:/usr/bin:/bin", path.display());
         let named = env::var_os("SLEAP_RTC_PROGRAM").map(PathBuf::from);
         let program = named.unwrap_or_else(|| built().join("sleap-rtc"));
+        compiled::provide(home);
         let mut command = clean_command(program, home, &path);
         // Where qemu finds the libraries of a program for another processor.
         let libraries = env::var_os("QEMU_LD_PREFIX").map(|folder| ("QEMU_LD_PREFIX", folder));
