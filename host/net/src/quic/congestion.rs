@@ -1,20 +1,33 @@
-//! Congestion control: BBR3 with CUBIC's share, and CUBIC alone within one machine.
+//! Congestion control: BBR3 that takes no less than CUBIC would, and CUBIC alone within one machine.
 //!
 //! Alone, CUBIC makes a tenth of BBR's rate where one packet in a thousand is lost and a round trip takes
 //! 20 ms, and two thirds of it through a relay. Within a machine nothing is lost, and it takes a
 //! quarter less CPU than BBR3, which records every packet and paces them by the clock.
+//!
+//! BBR3 yields whenever a neighbour fills the queue, and waits for seconds before it tries again. On a long path a CUBIC
+//! connection leaves it a quarter of the line. So a window of CUBIC is kept beside BBR3, and whichever of the two is
+//! faster decides. Where packets are lost without a queue, that is BBR3. CUBIC's window has a limit, so that it adds at
+//! most one round trip of queue however deep the queue is.
 
-mod fair;
-
-use fair::Fair;
 use noq_proto::RttEstimator;
-use noq_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
+use noq_proto::congestion::{
+    Bbr3Config, Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig,
+};
 use std::any::Any;
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A path with a shorter round trip stays within this machine, and passes no relay.
 const NEAR: Duration = Duration::from_micros(150);
+/// What CUBIC may have in flight beside BBR3, in multiples of what fits on the line. BBR3 has the same limit.
+const MOST_IN_FLIGHT: f64 = 2.0;
+/// How much faster than a window for each round trip packets leave, as QUIC recommends.
+const PACING_GAIN: f64 = 1.25;
+/// After as many acknowledgements while nothing waited to be sent, a connection is quiet.
+const QUIET_ACKS: u32 = 3;
+/// What a quiet connection has learnt of the line is nothing as long as its window is at most this many initial ones.
+const UNTRIED_WINDOWS: u64 = 4;
 
 /// Makes a controller for each new path.
 #[derive(Debug, Default)]
@@ -22,47 +35,118 @@ pub(crate) struct ByDistance;
 
 impl ControllerFactory for ByDistance {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(Distance::new(now, mtu))
+        Box::new(PathController::new(now, mtu))
     }
 }
 
-/// The controller of one path. A path that has been near stays near: its shortest round trip
-/// never grows.
+/// The controller of one path.
 #[derive(Debug)]
-struct Distance {
-    controller: Box<dyn Controller>,
-    is_near: bool,
+struct PathController {
+    cubic: Cubic,
+    /// `None` once the path has been near: its shortest round trip never grows.
+    far: Option<Far>,
     mtu: u16,
 }
 
-impl Distance {
+/// What a path beyond this machine has besides CUBIC.
+#[derive(Debug)]
+struct Far {
+    bbr: Box<dyn Controller>,
+    /// The shortest round trip so far, and a recent one. `None` before the first.
+    round_trip: Option<RoundTrip>,
+    /// How many acknowledgements came in succession while nothing waited to be sent.
+    quiet_acks: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RoundTrip {
+    shortest: Duration,
+    smoothed: Duration,
+}
+
+impl Far {
     fn new(now: Instant, mtu: u16) -> Self {
-        Self { controller: Box::new(Fair::new(now, mtu)), is_near: false, mtu }
+        Self { bbr: new_bbr(now, mtu), round_trip: None, quiet_acks: 0 }
+    }
+
+    fn measure(&mut self, now: Instant, sent: Instant, rtt: &RttEstimator) {
+        let took = now.saturating_duration_since(sent).max(Duration::from_micros(1));
+        let shortest = self.round_trip.map_or(took, |round_trip| round_trip.shortest.min(took));
+        self.round_trip = Some(RoundTrip { shortest, smoothed: rtt.get().max(shortest) });
+    }
+
+    /// Starts BBR3 anew when much begins to be sent after only little was. It takes the few messages of a quiet
+    /// connection for all that the line carries, ends its start-up, and would then need many seconds to find the rate
+    /// of a fast line that loses packets.
+    fn start_anew_after_quiet(&mut self, now: Instant, app_limited: bool, mtu: u16) {
+        if app_limited {
+            self.quiet_acks = self.quiet_acks.saturating_add(1);
+            return;
+        }
+        let is_untried = self.bbr.window() <= UNTRIED_WINDOWS * self.bbr.initial_window();
+        if self.quiet_acks >= QUIET_ACKS && is_untried {
+            self.bbr = new_bbr(now, mtu);
+        }
+        self.quiet_acks = 0;
+    }
+
+    /// The most that CUBIC may have in flight. `None` before anything was measured.
+    fn most_in_flight(&self) -> Option<u64> {
+        let bytes_per_s = self.bbr.metrics().bandwidth_estimate? as f64 / 8.0;
+        let fits_bytes = bytes_per_s * self.round_trip?.shortest.as_secs_f64();
+        Some((MOST_IN_FLIGHT * fits_bytes) as u64)
+    }
+
+    /// CUBIC's window and its rate in bytes/s, where it is faster than BBR3.
+    fn faster_cubic(&self, cubic: &Cubic) -> Option<(u64, f64)> {
+        let window = cubic.window().min(self.most_in_flight()?);
+        let round_trip_s = self.round_trip?.smoothed.as_secs_f64();
+        let by_bbr = self.bbr.metrics();
+        let bbr_rate = by_bbr.pacing_rate.map_or(f64::MAX, |rate| rate as f64);
+        let bbr_rate = bbr_rate.min(by_bbr.congestion_window as f64 / round_trip_s);
+        let rate = window as f64 / round_trip_s;
+        (rate > bbr_rate).then_some((window, rate))
+    }
+}
+
+impl PathController {
+    fn new(now: Instant, mtu: u16) -> Self {
+        let cubic = Cubic::new(Arc::new(CubicConfig::default()), now, mtu);
+        Self { cubic, far: Some(Far::new(now, mtu)), mtu }
     }
 
     /// Continues with CUBIC alone if the path is near, from the window that was reached.
     fn judge(&mut self, now: Instant, shortest_round_trip: Duration) {
-        if self.is_near || shortest_round_trip >= NEAR {
+        if self.far.is_none() || shortest_round_trip >= NEAR {
             return;
         }
         let mut config = CubicConfig::default();
-        config.initial_window(self.controller.window());
-        self.controller = Box::new(Cubic::new(Arc::new(config), now, self.mtu));
-        self.is_near = true;
+        config.initial_window(self.window());
+        self.cubic = Cubic::new(Arc::new(config), now, self.mtu);
+        self.far = None;
+    }
+
+    fn controllers(&mut self) -> impl Iterator<Item = &mut dyn Controller> {
+        let bbr = self.far.as_mut().map(|far| &mut *far.bbr as &mut dyn Controller);
+        bbr.into_iter().chain(iter::once(&mut self.cubic as &mut dyn Controller))
     }
 }
 
-impl Controller for Distance {
+fn new_bbr(now: Instant, mtu: u16) -> Box<dyn Controller> {
+    Arc::new(Bbr3Config::default()).build(now, mtu)
+}
+
+impl Controller for PathController {
     fn on_sent(&mut self, now: Instant, bytes: u64, largest_pn: u64) {
-        self.controller.on_sent(now, bytes, largest_pn);
+        self.controllers().for_each(|each| each.on_sent(now, bytes, largest_pn));
     }
 
     fn on_packet_sent(&mut self, now: Instant, bytes: u16, pn: u64) {
-        self.controller.on_packet_sent(now, bytes, pn);
+        self.controllers().for_each(|each| each.on_packet_sent(now, bytes, pn));
     }
 
     fn on_cwnd_limited(&mut self) {
-        self.controller.on_cwnd_limited();
+        self.controllers().for_each(|each| each.on_cwnd_limited());
     }
 
     fn on_ack(
@@ -75,7 +159,13 @@ impl Controller for Distance {
         rtt: &RttEstimator,
     ) {
         self.judge(now, rtt.min());
-        self.controller.on_ack(now, sent, bytes, pn, app_limited, rtt);
+        let mut is_full = false;
+        if let Some(far) = &mut self.far {
+            far.measure(now, sent, rtt);
+            is_full = far.most_in_flight().is_some_and(|most| self.cubic.window() >= most);
+            far.bbr.on_ack(now, sent, bytes, pn, app_limited, rtt);
+        }
+        self.cubic.on_ack(now, sent, bytes, pn, app_limited || is_full, rtt);
     }
 
     fn on_end_acks(
@@ -85,7 +175,12 @@ impl Controller for Distance {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
-        self.controller.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+        if let Some(far) = &mut self.far {
+            far.start_anew_after_quiet(now, app_limited, self.mtu);
+        }
+        self.controllers().for_each(|each| {
+            each.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+        });
     }
 
     fn on_congestion_event(
@@ -97,52 +192,66 @@ impl Controller for Distance {
         lost_bytes: u64,
         largest_lost_pn: u64,
     ) {
-        self.controller.on_congestion_event(
-            now,
-            sent,
-            is_persistent_congestion,
-            is_ecn,
-            lost_bytes,
-            largest_lost_pn,
-        );
+        for controller in self.controllers() {
+            controller.on_congestion_event(
+                now,
+                sent,
+                is_persistent_congestion,
+                is_ecn,
+                lost_bytes,
+                largest_lost_pn,
+            );
+        }
     }
 
     fn on_packet_lost(&mut self, lost_bytes: u16, pn: u64, now: Instant) {
-        self.controller.on_packet_lost(lost_bytes, pn, now);
+        self.controllers().for_each(|each| each.on_packet_lost(lost_bytes, pn, now));
     }
 
     fn on_spurious_congestion_event(&mut self) {
-        self.controller.on_spurious_congestion_event();
+        self.controllers().for_each(|each| each.on_spurious_congestion_event());
     }
 
     fn on_mtu_update(&mut self, mtu: u16) {
         self.mtu = mtu;
-        self.controller.on_mtu_update(mtu);
+        self.controllers().for_each(|each| each.on_mtu_update(mtu));
     }
 
     fn on_ack_frequency_update(&mut self, threshold: u64, max_ack_delay: Duration) {
-        self.controller.on_ack_frequency_update(threshold, max_ack_delay);
+        self.controllers().for_each(|each| each.on_ack_frequency_update(threshold, max_ack_delay));
     }
 
     fn window(&self) -> u64 {
-        self.controller.window()
+        let Some(far) = &self.far else { return self.cubic.window() };
+        far.faster_cubic(&self.cubic).map_or_else(|| far.bbr.window(), |(window, _)| window)
     }
 
     fn metrics(&self) -> ControllerMetrics {
-        self.controller.metrics()
+        let Some(far) = &self.far else { return self.cubic.metrics() };
+        let mut metrics = far.bbr.metrics();
+        if let Some((window, rate)) = far.faster_cubic(&self.cubic) {
+            metrics.congestion_window = window;
+            metrics.pacing_rate = Some((PACING_GAIN * rate) as u64);
+        }
+        metrics
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        let Self { controller, is_near, mtu } = self;
-        Box::new(Self { controller: controller.clone_box(), is_near: *is_near, mtu: *mtu })
+        let far = self.far.as_ref().map(|Far { bbr, round_trip, quiet_acks }| Far {
+            bbr: bbr.clone_box(),
+            round_trip: *round_trip,
+            quiet_acks: *quiet_acks,
+        });
+        Box::new(Self { cubic: self.cubic.clone(), far, mtu: self.mtu })
     }
 
     fn initial_window(&self) -> u64 {
-        self.controller.initial_window()
+        let initial = || self.cubic.initial_window();
+        self.far.as_ref().map_or_else(initial, |far| far.bbr.initial_window())
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self.controller.into_any()
+        self
     }
 }
 
@@ -150,16 +259,40 @@ impl Controller for Distance {
 mod tests {
     use super::*;
 
+    const MTU: u16 = 1_400;
+
     #[test]
     fn a_short_round_trip_chooses_cubic_alone_for_good() {
         let now = Instant::now();
-        let mut path = Distance::new(now, 1_400);
+        let mut path = PathController::new(now, MTU);
         let window = path.window();
         path.judge(now, Duration::from_millis(20));
-        assert!(path.clone_box().into_any().is::<Fair>());
+        assert!(path.far.is_some());
         path.judge(now, Duration::from_micros(100));
         assert_eq!(path.window(), window);
         path.judge(now, Duration::from_millis(20));
-        assert!(path.clone_box().into_any().is::<Cubic>());
+        assert!(path.far.is_none());
+    }
+
+    #[test]
+    fn what_a_quiet_connection_has_learnt_is_forgotten_when_it_begins_to_send() {
+        let now = Instant::now();
+        // A loss without a packet in flight has BBR3 take the least window that it knows.
+        let cautious = || {
+            let mut path = PathController::new(now, MTU);
+            path.on_congestion_event(now, now, true, false, 1_200, 1);
+            path
+        };
+        let fresh = PathController::new(now, MTU).window();
+        assert!(cautious().window() < fresh);
+        let after = |quiet: u32| {
+            let mut path = cautious();
+            for is_quiet in iter::repeat_n(true, quiet as usize).chain([false]) {
+                path.on_end_acks(now, 0, is_quiet, None);
+            }
+            path.window()
+        };
+        assert!(after(QUIET_ACKS - 1) < fresh);
+        assert_eq!(after(QUIET_ACKS), fresh);
     }
 }
