@@ -89,6 +89,14 @@ impl ServerState {
         }
     }
 
+    /// See [`SharedStore::restore`].
+    pub(crate) async fn restore(&self, now_s: u64) -> Result<(), StoreError> {
+        match self {
+            Self::Own(_) => Ok(()),
+            Self::Shared(shared) => shared.restore(now_s).await,
+        }
+    }
+
     /// The file that must stay in its place, if there is one.
     pub(crate) fn own(&self) -> Option<&Store> {
         match self {

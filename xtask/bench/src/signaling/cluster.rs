@@ -30,16 +30,17 @@ const WATCHED: Duration = Duration::from_secs(10);
 pub struct ClusterProcesses {
     servers: Vec<ServerProcess>,
     broker: BrokerProcess,
+    cores: Cores,
 }
 
 impl ClusterProcesses {
     pub fn start(count: usize, cores: Cores) -> Result<Self> {
         ensure!(count >= 2, "--servers expects at least 2");
         let broker = BrokerProcess::start(cores)?;
-        let config = format!("[signaling]\ncluster = \"nats://{}\"\n", broker.address());
+        let config = broker.config();
         let servers: Result<Vec<_>> =
             (0..count).map(|_| ServerProcess::start_with(cores, &config)).collect();
-        Ok(Self { servers: servers?, broker })
+        Ok(Self { servers: servers?, broker, cores })
     }
 
     /// The processor time of all of them.
@@ -83,7 +84,9 @@ pub async fn measure(
     latency("two servers", far, &cluster, table).await?;
     cluster.agree(0).await?;
     moving(options.returning, &room, &mut cluster, table).await?;
-    idle(options.idle, &cluster, table).await
+    let each = options.idle / cluster.servers.len();
+    idle(each, &cluster, table).await?;
+    healing(each, &mut cluster, table).await
 }
 
 /// Measures one message at a time, there and back.
@@ -118,9 +121,8 @@ async fn one(from: &mut Peer, to: &mut Peer, frame: &str) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Measures idle peers, as many at each server.
-async fn idle(count: usize, cluster: &ClusterProcesses, table: &mut Table) -> Result<()> {
-    let each = count / cluster.servers.len();
+/// Measures idle peers, as many at each server. They stay until the end.
+async fn idle(each: usize, cluster: &ClusterProcesses, table: &mut Table) -> Result<()> {
     let before: Vec<u64> = memory(cluster)?;
     let (start, cpu) = (Instant::now(), cluster.cpu()?);
     for (nth, server) in cluster.servers.iter().enumerate() {
@@ -156,6 +158,18 @@ async fn idle(count: usize, cluster: &ClusterProcesses, table: &mut Table) -> Re
     sleep(WATCHED).await;
     let share = (cluster.cpu()? - cpu).as_secs_f64() / WATCHED.as_secs_f64() * 100.0;
     table.add("CPU while nothing happens, of one core", format!("{share:.1} %"), "", "");
+    Ok(())
+}
+
+/// Measures how soon all servers know all peers again after a lost broker.
+async fn healing(each: usize, cluster: &mut ClusterProcesses, table: &mut Table) -> Result<()> {
+    cluster.broker.kill();
+    cluster.agree(each).await?;
+    cluster.broker.start_again(cluster.cores)?;
+    let (all, start) = (each * cluster.servers.len(), Instant::now());
+    cluster.agree(all).await?;
+    let what = format!("until each server knows all {all} again after the return of the broker");
+    table.add(what, format!("{:.1} s", start.elapsed().as_secs_f64()), "< 10 s", "");
     Ok(())
 }
 
