@@ -157,7 +157,7 @@ fn a_relayed_job_goes_on_when_the_server_of_its_relay_is_killed() {
     let setup = TestWorker::setup(&site, "worker").env("FAKE_SLEAP_BATCH_S", "0.6");
     let lists = server_lists(&[&first, &second]);
     let setup = lists.iter().fold(setup, |setup, (name, list)| setup.env(name, list));
-    let worker = network.on(Machine::Worker, || setup.env("FAKE_SLEAP_STEPS", "20").start(&first));
+    let worker = network.on(Machine::Worker, || setup.env("FAKE_SLEAP_STEPS", "10").start(&first));
     let client = site.client(&second).train(&fixture("train_single.zip")).arguments(&["-v"]);
     let (client, lists) = (client.session(worker.credentials()), server_lists(&[&second, &first]));
     let client = lists.iter().fold(client, |client, (name, list)| client.env(name, list));

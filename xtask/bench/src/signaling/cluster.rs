@@ -1,6 +1,7 @@
 //! `bench signaling --servers N`: what it costs to be several. Servers and broker share the server's core.
 
 use super::SignalingOptions;
+use super::idle::IdlePeers;
 use super::load::Load;
 use super::peer::{Peer, frame_between};
 use super::process::{BrokerProcess, Cores, ServerProcess};
@@ -19,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 const ROUNDS: usize = 5_000;
 /// Peers of one room that are registered at the same time.
 const AT_ONCE: usize = 64;
-/// Peers in one room, below the room's limit.
-const ROOM: usize = 1000;
 /// How long the servers may take until each knows all peers, and peers until they are back.
 const AGREE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the processor time of idle servers is watched.
@@ -85,7 +84,7 @@ pub async fn measure(
     cluster.agree(0).await?;
     moving(options.returning, &room, &mut cluster, table).await?;
     let each = options.idle / cluster.servers.len();
-    idle(each, &cluster, table).await?;
+    let _peers = idle(each, &cluster, table).await?;
     healing(each, &mut cluster, table).await
 }
 
@@ -121,22 +120,20 @@ async fn one(from: &mut Peer, to: &mut Peer, frame: &str) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Measures idle peers, as many at each server. They stay until the end.
-async fn idle(each: usize, cluster: &ClusterProcesses, table: &mut Table) -> Result<()> {
+/// Measures idle peers, as many at each server, and returns them.
+async fn idle(
+    each: usize,
+    cluster: &ClusterProcesses,
+    table: &mut Table,
+) -> Result<Vec<IdlePeers>> {
     let before: Vec<u64> = memory(cluster)?;
     let (start, cpu) = (Instant::now(), cluster.cpu()?);
-    for (nth, server) in cluster.servers.iter().enumerate() {
-        // Addresses of their own, beyond those of the servers before.
-        let load = Load::numbered(server.address(), 10 + nth * each);
-        let mut left = each;
-        while left > 0 {
-            let room = load.room().await?;
-            for peer in load.join(left.min(ROOM), &room, "worker").await? {
-                drop(tokio::spawn(peer.idle()));
-            }
-            left -= left.min(ROOM);
-        }
-    }
+    // Addresses of their own, beyond those of the servers before; whoever makes a room needs one, too.
+    let start_at = |(nth, server): (usize, &ServerProcess)| {
+        IdlePeers::start(server.address(), each, 10 + nth * 2 * each)
+    };
+    let peers: Result<Vec<_>> = cluster.servers.iter().enumerate().map(start_at).collect();
+    let peers = peers?;
     let all = each * cluster.servers.len();
     let rate = all as f64 / start.elapsed().as_secs_f64();
     table.add("registrations/s, sign-ins included", format!("{rate:.0}"), "", "");
@@ -158,7 +155,7 @@ async fn idle(each: usize, cluster: &ClusterProcesses, table: &mut Table) -> Res
     sleep(WATCHED).await;
     let share = (cluster.cpu()? - cpu).as_secs_f64() / WATCHED.as_secs_f64() * 100.0;
     table.add("CPU while nothing happens, of one core", format!("{share:.1} %"), "", "");
-    Ok(())
+    Ok(peers)
 }
 
 /// Measures how soon all servers know all peers again after a lost broker.

@@ -106,6 +106,7 @@ impl Nats {
 fn options(brokers: &Brokers) -> Result<ConnectOptions, ConnectFailure> {
     let options = ConnectOptions::new()
         .name("sleap-rtc")
+        .no_echo()
         .connection_timeout(STEP_LIMIT)
         .ping_interval(PING_EVERY)
         .request_timeout(Some(ANSWER_LIMIT))

@@ -19,7 +19,7 @@ use sleap_rtc_base::random;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The buckets: rooms are forgotten when nobody has extended them for long, the key never is.
 const ROOMS: &str = "sleap-rtc-rooms";
@@ -35,6 +35,8 @@ const WORTHWHILE_S: u64 = 60 * 60;
 const MAX_REMEMBERED: usize = 10_000;
 /// How many ids are tried for a new room.
 const MAX_ATTEMPTS: usize = 8;
+/// How long the other servers may take to restore what a broker has lost.
+const RESTORED_WITHIN: Duration = Duration::from_secs(10);
 /// How many rooms are written at the same time.
 const AT_ONCE: usize = 64;
 
@@ -55,6 +57,8 @@ pub(crate) struct SharedStore {
     remembered: Arc<Mutex<BTreeMap<RoomId, SharedRoom>>>,
     /// Which buckets have what is remembered here.
     made: Arc<Mutex<Made>>,
+    /// Since when the broker may lack rooms that other servers remember.
+    doubted: Arc<Mutex<Option<Instant>>>,
 }
 
 /// When the buckets were made: those of a broker that has lost its store are younger.
@@ -66,7 +70,8 @@ impl SharedStore {
         let ([rooms, keys], made) = buckets(nats).await?;
         let (key, is_new) = signing_key(&keys, store.signing_key()).await?;
         let (nats, made) = (nats.clone(), Arc::new(Mutex::new(made)));
-        let shared = Self { nats, rooms, key, remembered: Arc::default(), made };
+        let (remembered, doubted) = Default::default();
+        let shared = Self { nats, rooms, key, remembered, made, doubted };
         if is_new {
             shared.import(store).await?;
         }
@@ -85,8 +90,10 @@ impl SharedStore {
 
     /// Gives a broker that has lost its store the key and the rooms that this server remembers.
     pub(crate) async fn restore(&self, now_s: u64) -> Result<(), StoreError> {
+        *self.doubted.lock() = Some(Instant::now());
         let ([_, keys], made) = buckets(&self.nats).await?;
         if *self.made.lock() == made {
+            *self.doubted.lock() = None;
             return Ok(());
         }
         let (key, _) = signing_key(&keys, self.key).await?;
@@ -184,7 +191,10 @@ impl SharedStore {
         }
         let room = SharedRoom { expires_at_s: until_s, ..room };
         match self.rooms.update(room_id.as_str(), bytes(&room), revision).await {
-            Ok(_) => Ok(self.remember(room_id, Some(room))),
+            Ok(_) => {
+                self.remember(room_id, Some(room));
+                Ok(())
+            }
             // Another server has moved the expiry, or has deleted the room.
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(()),
             Err(error) => Err(failed(error)),
@@ -217,7 +227,9 @@ impl SharedStore {
         let Some(key) = key_of(room_id) else { return Ok(None) };
         self.check_connected()?;
         let Some(entry) = self.rooms.entry(key).await.map_err(failed)? else {
-            let Some(room) = self.recall(room_id) else { return Ok(None) };
+            let Some(room) = self.recall(room_id) else {
+                return self.check_complete().map(|()| None);
+            };
             let written = self.rooms.update(key, bytes(&room), NEVER_WRITTEN).await;
             return Ok(Some((room, written.map_err(failed)?)));
         };
@@ -236,6 +248,15 @@ impl SharedStore {
         match self.nats.is_connected() {
             true => Ok(()),
             false => Err(StoreError::NoAnswer("the broker is lost".into())),
+        }
+    }
+
+    /// A room that is not there may be one that another server is about to restore.
+    fn check_complete(&self) -> Result<(), StoreError> {
+        let doubted = *self.doubted.lock();
+        match doubted.is_none_or(|since| since.elapsed() > RESTORED_WITHIN) {
+            true => Ok(()),
+            false => Err(StoreError::NoAnswer("the broker's store is being restored".into())),
         }
     }
 
