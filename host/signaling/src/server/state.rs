@@ -11,7 +11,7 @@ pub(crate) enum ServerState {
     /// In a file of this server.
     Own(Store),
     /// At the broker.
-    Shared(SharedStore),
+    Shared(Box<SharedStore>),
 }
 
 impl ServerState {

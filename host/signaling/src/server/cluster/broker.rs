@@ -312,11 +312,11 @@ impl Cluster {
     pub(crate) async fn join(
         brokers: &Brokers,
         store: &Store,
-    ) -> Result<(Arc<Self>, mpsc::Receiver<ToPublish>, SharedStore), ClusterError> {
+    ) -> Result<(Arc<Self>, mpsc::Receiver<ToPublish>, Box<SharedStore>), ClusterError> {
         let nats = connect(brokers).await?;
         let shared = open(&nats, store).await?;
         let (cluster, queue) = Self::new(nats);
-        Ok((cluster, queue, shared))
+        Ok((cluster, queue, Box::new(shared)))
     }
 }
 

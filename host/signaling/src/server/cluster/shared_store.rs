@@ -18,7 +18,6 @@ use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::random;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId, Token};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The buckets: rooms are forgotten when nobody has extended them for long, the key never is.
@@ -48,17 +47,16 @@ struct SharedRoom {
     expires_at_s: u64,
 }
 
-/// A handle onto the shared state; clones share it.
-#[derive(Clone)]
+/// The shared state.
 pub(crate) struct SharedStore {
     nats: Nats,
     rooms: Bucket,
     key: Key,
-    remembered: Arc<Mutex<BTreeMap<RoomId, SharedRoom>>>,
+    remembered: Mutex<BTreeMap<RoomId, SharedRoom>>,
     /// Which buckets have what is remembered here.
-    made: Arc<Mutex<Made>>,
+    made: Mutex<Made>,
     /// Since when the broker may lack rooms that other servers remember.
-    doubted: Arc<Mutex<Option<Instant>>>,
+    doubted: Mutex<Option<Instant>>,
 }
 
 /// When the buckets were made: those of a broker that has lost its store are younger.
@@ -69,7 +67,7 @@ impl SharedStore {
     pub(crate) async fn open(nats: &Nats, store: &Store) -> Result<Self, StoreError> {
         let ([rooms, keys], made) = buckets(nats).await?;
         let (key, is_new) = signing_key(&keys, store.signing_key()).await?;
-        let (nats, made) = (nats.clone(), Arc::new(Mutex::new(made)));
+        let (nats, made) = (nats.clone(), Mutex::new(made));
         let (remembered, doubted) = Default::default();
         let shared = Self { nats, rooms, key, remembered, made, doubted };
         if is_new {
