@@ -26,10 +26,15 @@ impl Certificate {
         Self { folder }
     }
 
+    /// The files with the certificate and its key.
+    pub fn files(&self) -> [String; 2] {
+        ["cert.pem", "key.pem"].map(|name| self.folder.join(name).display().to_string())
+    }
+
     /// The configuration of a server with this certificate.
     pub fn config(&self) -> String {
-        let folder = self.folder.display();
-        format!("[signaling]\ntls_cert = \"{folder}/cert.pem\"\ntls_key = \"{folder}/key.pem\"\n")
+        let [cert, key] = self.files();
+        format!("[signaling]\ntls_cert = {cert:?}\ntls_key = {key:?}\n")
     }
 
     /// The environment variables with which a program finds and trusts the server.

@@ -68,14 +68,14 @@ pub enum StoreError {
     /// The database's thread is gone.
     #[error("the server's state is closed")]
     Closed,
-    /// The broker of the cluster does not answer.
+    /// The broker of the cluster does not answer, or not yet.
     #[error(
         "the cluster's broker does not answer questions to its key-value store; nats-server needs JetStream (`-js`)"
     )]
-    NoAnswer,
+    NoAnswer(#[source] BrokerFailure),
     /// The broker of the cluster refuses.
     #[error("the cluster's key-value store cannot be used; nats-server needs JetStream (`-js`)")]
-    Broker(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Broker(#[source] BrokerFailure),
     /// The cluster's signing key is damaged.
     #[error(
         "the cluster's signing key is damaged; delete the bucket sleap-rtc-keys for a new one, with which all peers \
@@ -84,9 +84,13 @@ pub enum StoreError {
     NoKey,
 }
 
+/// What the client of the broker says.
+type BrokerFailure = Box<dyn std::error::Error + Send + Sync>;
+
 impl StoreError {
-    pub(crate) fn broker(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Broker(Box::new(error))
+    /// Whether time may mend it.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::NoAnswer(_))
     }
 }
 

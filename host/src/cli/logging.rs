@@ -12,8 +12,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Dependencies with fewer log lines: only errors, and none at all from iroh, which reports
-/// ordinary goodbyes as errors.
-const QUIET: &str = "iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error";
+/// ordinary goodbyes as errors, and from async-nats, which tells the server the same.
+const QUIET: &str =
+    "iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error,async_nats=off";
 
 /// The options, the same for every subcommand.
 #[derive(Args)]

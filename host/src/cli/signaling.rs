@@ -4,7 +4,9 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
 use crate::config::ServerConfig;
 use sleap_rtc_base::os::at_each_hang_up;
-use sleap_rtc_signaling::server::{self, ServerError, ServerOptions, Tls, TlsFiles};
+use sleap_rtc_signaling::server::{
+    self, ClusterOptions, ServerError, ServerOptions, Tls, TlsFiles,
+};
 use sleap_rtc_signaling::store::Store;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -111,6 +113,8 @@ impl Serving {
     pub(crate) fn open(options: SignalingOptions, config: ServerConfig) -> Result<Self, Failure> {
         let addresses = if options.listen.is_empty() { config.listen } else { options.listen };
         let tls = options.tls.or(config.tls).map(Tls::load).transpose().exit(Exit::Usage)?;
+        let cluster = config.cluster.as_ref().map(ClusterOptions::load).transpose();
+        let cluster = cluster.exit(Exit::Usage)?;
         let store = match options.state {
             State::Memory => Store::ephemeral(),
             State::File(path) => Store::open(&path),
@@ -131,7 +135,7 @@ impl Serving {
             relay: config.relay && !options.no_relay,
             page: config.page && !options.no_page,
             limits: config.limits,
-            cluster: config.cluster,
+            cluster,
         };
         Ok(Self { listeners, store, options })
     }

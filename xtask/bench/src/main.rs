@@ -31,6 +31,9 @@ enum Measurement {
     Transfer(transfer::TransferOptions),
     /// One transfer between our programs beside one TCP connection, over the same line.
     Fairness(transfer::fairness::FairnessOptions),
+    /// The idle peers of one server; `signaling --servers` starts it.
+    #[command(hide = true)]
+    Idle(signaling::idle::IdleOptions),
     /// One end of a transfer; `transfer` starts it.
     #[command(hide = true)]
     End(transfer::end::EndOptions),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Measurement::Signaling(options) => signaling::run(&options),
         Measurement::Transfer(options) => transfer::run(&options),
         Measurement::Fairness(options) => transfer::fairness::run(&options),
+        Measurement::Idle(options) => signaling::idle::run(&options),
         Measurement::End(options) => transfer::end::run(&options),
     };
     match done {

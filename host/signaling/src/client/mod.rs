@@ -30,9 +30,7 @@ pub use roster::Roster;
 pub use servers::Servers;
 pub use tls::certificate_verifier;
 
-pub(crate) use dial::dial;
-pub(crate) use stream::ByteStream;
-pub(crate) use tls::secure;
+pub(crate) use tls::{certificate_problem, config as tls_config};
 
 use connection::{Opened, Registration};
 use roster::Change;

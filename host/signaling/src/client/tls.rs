@@ -48,7 +48,7 @@ pub fn certificate_verifier() -> Result<Arc<dyn ServerCertVerifier>, TlsFailure>
 
 /// The settings of all TLS connections. The system's certificates are read at the first call only
 /// (which takes some milliseconds), so a program that speaks plain HTTP never does.
-fn config() -> Result<Arc<ClientConfig>, TlsFailure> {
+pub(crate) fn config() -> Result<Arc<ClientConfig>, TlsFailure> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, TlsFailure>> = OnceLock::new();
     CONFIG.get_or_init(|| build(&trusted()?)).clone()
 }
@@ -84,13 +84,20 @@ fn build(trusted: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, TlsFa
 }
 
 fn failure(error: io::Error) -> TlsFailure {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    if let Some(Error::InvalidCertificate(CertificateError::Other(OtherError(problem)))) = inner
-        && let Some(problem) = problem.downcast_ref::<CertificateProblem>()
-    {
-        return problem.clone().into();
+    match certificate_problem(&error) {
+        Some(problem) => problem.into(),
+        None => TlsFailure::Handshake(Arc::new(error)),
     }
-    TlsFailure::Handshake(Arc::new(error))
+}
+
+/// What is wrong with the server's certificate, if that is why a handshake failed.
+pub(crate) fn certificate_problem(error: &io::Error) -> Option<CertificateProblem> {
+    match error.get_ref()?.downcast_ref()? {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(problem))) => {
+            problem.downcast_ref().cloned()
+        }
+        _ => None,
+    }
 }
 
 /// The usual verifier, which also accepts a certificate that is itself trusted. `openssl req -x509`

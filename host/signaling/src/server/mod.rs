@@ -1,7 +1,7 @@
 //! The signaling server: HTTP API and WebSocket on every port that it is given.
 //!
 //! Presence is kept in memory and ends with the socket. The state that must survive a restart is in
-//! the [`Store`], or in that of a [cluster](ClusterOptions). Peers are not trusted: a frame speaks only as the peer that its socket
+//! the [`Store`], or in that of a [cluster](Brokers). Peers are not trusted: a frame speaks only as the peer that its socket
 //! registered, and reaches only that peer's room.
 
 mod addresses;
@@ -34,7 +34,7 @@ use crate::rooms::{ConnectionId, Registrant, Rooms};
 use crate::store::{Store, StoreError};
 use addresses::{Addresses, OpenSocket};
 use cluster::Cluster;
-pub use cluster::{ClusterError, ClusterOptions};
+pub use cluster::{Brokers, ClusterError, ClusterOptions, TokenFileError};
 pub use descriptors::raise_descriptor_limit;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -107,7 +107,7 @@ pub struct ServerOptions {
     /// The limits on what peers may use.
     pub limits: Limits,
     /// The servers with which it shares its rooms; `None` if it is alone.
-    pub cluster: Option<ClusterOptions>,
+    pub cluster: Option<Brokers>,
 }
 
 impl Default for ServerOptions {
@@ -230,8 +230,8 @@ pub async fn run(
     store.purge(now_s()).await?;
     let (state, cluster) = match &options.cluster {
         None => ((ServerState::Own(store), None), None),
-        Some(cluster) => {
-            let (cluster, queue, shared) = Cluster::join(cluster, &store).await?;
+        Some(brokers) => {
+            let (cluster, queue, shared) = Cluster::join(brokers, &store).await?;
             ((ServerState::Shared(shared), Some(Arc::clone(&cluster))), Some((cluster, queue)))
         }
     };

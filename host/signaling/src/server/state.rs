@@ -11,7 +11,7 @@ pub(crate) enum ServerState {
     /// In a file of this server.
     Own(Store),
     /// At the broker.
-    Shared(SharedStore),
+    Shared(Box<SharedStore>),
 }
 
 impl ServerState {
@@ -86,6 +86,14 @@ impl ServerState {
     pub(crate) fn forget(&self, room: &RoomId) {
         if let Self::Shared(shared) = self {
             shared.forget(room);
+        }
+    }
+
+    /// See [`SharedStore::restore`].
+    pub(crate) async fn restore(&self, now_s: u64) -> Result<(), StoreError> {
+        match self {
+            Self::Own(_) => Ok(()),
+            Self::Shared(shared) => shared.restore(now_s).await,
         }
     }
 

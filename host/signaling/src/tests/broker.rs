@@ -1,92 +1,30 @@
-//! A NATS broker, and a way to it that can be cut.
+//! Servers of a NATS broker, and a way to it that can be cut.
 
 use super::support::{TestServer, soon};
 use crate::client::Servers;
 use crate::server::{ClusterOptions, ServerOptions};
 use crate::store::Store;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
+use support::TestBroker;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Where Debian has it.
-const PROGRAM: &str = "/usr/sbin/nats-server";
-
-/// Debian's `nats-server` on loopback, with JetStream in a folder of its own.
-pub(crate) struct TestBroker {
-    process: Child,
-    folder: TempDir,
-    pub(crate) address: SocketAddr,
+/// A server of the broker's cluster.
+pub(crate) async fn server(broker: &TestBroker) -> TestServer {
+    server_at(broker.address(), Store::ephemeral().unwrap()).await
 }
 
-impl TestBroker {
-    /// `None`, with the reason on stderr, where none is installed.
-    pub(crate) fn start() -> Option<Self> {
-        if !Path::new(PROGRAM).is_file() {
-            eprintln!(
-                "skipped: {PROGRAM} is missing; `cargo xtask test` installs nats-server where it may"
-            );
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let (process, address) = launch(&folder, "-1");
-        Some(Self { process, folder, address })
-    }
-
-    pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        (self.process, self.address) = launch(&self.folder, &self.address.port().to_string());
-    }
-
-    /// A server of its cluster.
-    pub(crate) async fn server(&self) -> TestServer {
-        server_at(self.address, Store::ephemeral().unwrap()).await
-    }
-
-    pub(crate) async fn three_servers(&self) -> [TestServer; 3] {
-        [self.server().await, self.server().await, self.server().await]
-    }
-}
-
-impl Drop for TestBroker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn launch(folder: &TempDir, port: &str) -> (Child, SocketAddr) {
-    let mut command = Command::new(PROGRAM);
-    command.args(["-a", "127.0.0.1", "-p", port, "-js", "-sd"]).arg(folder.path());
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let said = "Listening for client connections on ";
-    let address = lines
-        .by_ref()
-        .find_map(|line| {
-            line.unwrap().split_once(said).map(|(_, address)| address.parse().unwrap())
-        })
-        .expect("a broker that listens");
-    lines.by_ref().find(|line| line.as_ref().unwrap().contains("Server is ready"));
-    // It goes on to write.
-    std::thread::spawn(move || lines.for_each(drop));
-    (process, address)
+pub(crate) async fn three_servers(broker: &TestBroker) -> [TestServer; 3] {
+    [server(broker).await, server(broker).await, server(broker).await]
 }
 
 /// A server of the cluster whose broker is at `broker`.
 pub(crate) async fn server_at(broker: SocketAddr, store: Store) -> TestServer {
     let brokers = vec![ClusterOptions::address(&format!("nats://{broker}")).unwrap()];
-    let cluster = Some(ClusterOptions { brokers, token_file: None });
+    let cluster = Some(ClusterOptions { brokers, token_file: None }.load().unwrap());
     let options = ServerOptions { cluster, ..ServerOptions::default() };
     TestServer::with(([127, 0, 0, 1], 0).into(), store, options).await
 }

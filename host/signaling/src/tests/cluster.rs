@@ -1,6 +1,6 @@
 //! Three servers and a real broker.
 
-use super::broker::{Cable, TestBroker, list, metric, server_at};
+use super::broker::{Cable, list, metric, server, server_at, three_servers};
 use super::relay;
 use super::support::{Bare, TestServer, message, register, soon};
 use crate::client::{Mailbox, MailboxNews, PeerIdentity, Roster, SignalingClient, SignalingEvent};
@@ -12,6 +12,7 @@ use sleap_rtc_protocol::signaling::{
 };
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use support::TestBroker;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -127,7 +128,7 @@ async fn stop(servers: impl IntoIterator<Item = TestServer>) {
 #[tokio::test]
 async fn peers_at_three_servers_meet_in_one_room() {
     let Some(broker) = TestBroker::start() else { return };
-    let servers = broker.three_servers().await;
+    let servers = three_servers(&broker).await;
     let [first, second, third] = &servers;
     let mut pair = Pair::at(first, second).await;
     // An identity of one is good at all, and so is a room.
@@ -182,7 +183,7 @@ async fn peers_at_three_servers_meet_in_one_room() {
 #[tokio::test]
 async fn the_newest_registration_of_a_peer_counts() {
     let Some(broker) = TestBroker::start() else { return };
-    let servers = [broker.server().await, broker.server().await];
+    let servers = [server(&broker).await, server(&broker).await];
     let [first, second] = &servers;
     let (identity, room) = first.room().await;
     for (old, new) in [(first, second), (second, first), (first, second)] {
@@ -205,7 +206,7 @@ async fn the_newest_registration_of_a_peer_counts() {
 #[tokio::test]
 async fn whoever_is_deleted_at_one_server_is_closed_at_all() {
     let Some(broker) = TestBroker::start() else { return };
-    let servers = [broker.server().await, broker.server().await];
+    let servers = [server(&broker).await, server(&broker).await];
     let [first, second] = &servers;
     let (creator, room) = first.room().await;
     let (mut near, _) = first.member(&room).await;
@@ -228,7 +229,7 @@ async fn whoever_is_deleted_at_one_server_is_closed_at_all() {
 #[tokio::test]
 async fn a_lost_broker_leaves_each_server_to_its_own_peers() {
     let Some(mut broker) = TestBroker::start() else { return };
-    let servers = [broker.server().await, broker.server().await];
+    let servers = [server(&broker).await, server(&broker).await];
     let [first, second] = &servers;
     let mut pair = Pair::at(first, second).await;
     let (mut near, _) = first.member(&pair.room).await;
@@ -257,11 +258,58 @@ async fn a_lost_broker_leaves_each_server_to_its_own_peers() {
 }
 
 #[tokio::test]
+async fn a_broker_that_has_lost_its_store_gets_it_back_from_the_servers() {
+    let Some(mut broker) = TestBroker::start() else { return };
+    let servers = [server(&broker).await, server(&broker).await];
+    let [first, second] = &servers;
+    let (creator, room) = first.room().await;
+    let (near, _) = first.member(&room).await;
+    let client = second.identity().await;
+    broker.kill();
+    for server in &servers {
+        metric(server, "cluster_connected", |connected| connected == 0).await;
+    }
+    broker.start_again_empty();
+    let start = Instant::now();
+    // This server has never used the room.
+    let mut bare = second.bare().await;
+    soon("registration", async {
+        loop {
+            bare.send(register(&client, &room)).await;
+            if bare.next().await["type"] == "registered_auth" {
+                return;
+            }
+            bare = second.bare().await;
+        }
+    })
+    .await;
+    let took = start.elapsed();
+    println!("everybody gets in {took:?} after the return of a broker without its store");
+    assert!(took < AGAIN_LIMIT, "{took:?}");
+    // A server that starts now has the same key.
+    let third = server(&broker).await;
+    let (far, _) = third.member(&room).await;
+    metric(&third, "peers", |peers| peers == 3).await;
+    third.api().delete_room(&creator.id_token, &room.room_id).await.unwrap();
+    drop((near, bare, far));
+
+    // What was deleted stays deleted when the broker comes back again.
+    broker.kill();
+    metric(first, "cluster_connected", |connected| connected == 0).await;
+    broker.start_again();
+    metric(first, "cluster_connected", |connected| connected == 1).await;
+    let mut bare = first.bare().await;
+    assert_eq!(bare.refused(register(&client, &room)).await, "ROOM_NOT_FOUND");
+    stop(servers).await;
+    third.stop().await;
+}
+
+#[tokio::test]
 async fn a_partition_between_servers_heals() {
     let Some(broker) = TestBroker::start() else { return };
-    let cable = Cable::to(broker.address).await;
+    let cable = Cable::to(broker.address()).await;
     let cut_off = server_at(cable.address, Store::ephemeral().unwrap()).await;
-    let [second, third] = [broker.server().await, broker.server().await];
+    let [second, third] = [server(&broker).await, server(&broker).await];
     let mut pair = Pair::at(&cut_off, &second).await;
     let (moving, mut before) = {
         let identity = cut_off.identity().await;
@@ -300,7 +348,7 @@ async fn a_partition_between_servers_heals() {
 async fn peers_of_a_server_that_stops_are_back_at_the_others() {
     const PEERS: usize = 200;
     let Some(broker) = TestBroker::start() else { return };
-    let [first, second, third] = broker.three_servers().await;
+    let [first, second, third] = three_servers(&broker).await;
     let (_, room) = second.room().await;
     let servers = list(&[&first, &second, &third]);
     let mut peers = Vec::new();
@@ -339,10 +387,10 @@ async fn peers_of_a_server_that_stops_are_back_at_the_others() {
 #[tokio::test]
 async fn a_broken_message_of_another_server_harms_nobody() {
     let Some(broker) = TestBroker::start() else { return };
-    let server = broker.server().await;
+    let server = server(&broker).await;
     let (identity, room) = server.room().await;
     let (worker, mut events) = server.client(&identity, &room, Role::Worker, json!({})).await;
-    let mut rogue = Rogue::at(broker.address).await;
+    let mut rogue = Rogue::at(broker.address()).await;
     let own = rogue.first_server().await;
     let news = "sleap-rtc.1.news.00000000000000aa".to_owned();
     let order = format!("sleap-rtc.1.orders.{own}");
@@ -419,10 +467,10 @@ async fn a_server_brings_its_rooms_and_identities_into_a_new_cluster() {
     let alone = TestServer::at(([127, 0, 0, 1], 0).into(), Store::open(&file).unwrap()).await;
     let (identity, room) = alone.room().await;
     alone.stop().await;
-    let first = server_at(broker.address, Store::open(&file).unwrap()).await;
+    let first = server_at(broker.address(), Store::open(&file).unwrap()).await;
     // The cluster begins with the one that is there first.
     metric(&first, "cluster_connected", |connected| connected == 1).await;
-    let second = broker.server().await;
+    let second = server(&broker).await;
     let mut bare = second.bare().await;
     bare.send(register(&identity, &room)).await;
     assert_eq!(bare.next().await["type"], "registered_auth");
@@ -434,7 +482,7 @@ async fn a_server_brings_its_rooms_and_identities_into_a_new_cluster() {
 #[tokio::test]
 async fn devices_pair_over_two_servers() {
     let Some(broker) = TestBroker::start() else { return };
-    let servers = [broker.server().await, broker.server().await];
+    let servers = [server(&broker).await, server(&broker).await];
     let [first, second] = &servers;
     let (mut owner, _) = Mailbox::open(&list(&[second, first])).await.unwrap();
     let mut joiner = Mailbox::join(&list(&[first, second]), owner.number()).await.unwrap();
@@ -447,7 +495,7 @@ async fn devices_pair_over_two_servers() {
 #[tokio::test]
 async fn the_relay_of_one_server_admits_the_peers_of_another() {
     let Some(broker) = TestBroker::start() else { return };
-    let servers = [broker.server().await, broker.server().await];
+    let servers = [server(&broker).await, server(&broker).await];
     let [first, second] = &servers;
     let (_, room) = first.room().await;
     let at_second = relay::peer(second, &room).await;

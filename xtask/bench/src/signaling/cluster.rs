@@ -1,6 +1,7 @@
 //! `bench signaling --servers N`: what it costs to be several. Servers and broker share the server's core.
 
 use super::SignalingOptions;
+use super::idle::IdlePeers;
 use super::load::Load;
 use super::peer::{Peer, frame_between};
 use super::process::{BrokerProcess, Cores, ServerProcess};
@@ -19,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 const ROUNDS: usize = 5_000;
 /// Peers of one room that are registered at the same time.
 const AT_ONCE: usize = 64;
-/// Peers in one room, below the room's limit.
-const ROOM: usize = 1000;
 /// How long the servers may take until each knows all peers, and peers until they are back.
 const AGREE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the processor time of idle servers is watched.
@@ -30,16 +29,17 @@ const WATCHED: Duration = Duration::from_secs(10);
 pub struct ClusterProcesses {
     servers: Vec<ServerProcess>,
     broker: BrokerProcess,
+    cores: Cores,
 }
 
 impl ClusterProcesses {
     pub fn start(count: usize, cores: Cores) -> Result<Self> {
         ensure!(count >= 2, "--servers expects at least 2");
         let broker = BrokerProcess::start(cores)?;
-        let config = format!("[signaling]\ncluster = \"nats://{}\"\n", broker.address());
+        let config = broker.config();
         let servers: Result<Vec<_>> =
             (0..count).map(|_| ServerProcess::start_with(cores, &config)).collect();
-        Ok(Self { servers: servers?, broker })
+        Ok(Self { servers: servers?, broker, cores })
     }
 
     /// The processor time of all of them.
@@ -83,7 +83,9 @@ pub async fn measure(
     latency("two servers", far, &cluster, table).await?;
     cluster.agree(0).await?;
     moving(options.returning, &room, &mut cluster, table).await?;
-    idle(options.idle, &cluster, table).await
+    let each = options.idle / cluster.servers.len();
+    let _peers = idle(each, &cluster, table).await?;
+    healing(each, &mut cluster, table).await
 }
 
 /// Measures one message at a time, there and back.
@@ -118,23 +120,20 @@ async fn one(from: &mut Peer, to: &mut Peer, frame: &str) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Measures idle peers, as many at each server.
-async fn idle(count: usize, cluster: &ClusterProcesses, table: &mut Table) -> Result<()> {
-    let each = count / cluster.servers.len();
+/// Measures idle peers, as many at each server, and returns them.
+async fn idle(
+    each: usize,
+    cluster: &ClusterProcesses,
+    table: &mut Table,
+) -> Result<Vec<IdlePeers>> {
     let before: Vec<u64> = memory(cluster)?;
     let (start, cpu) = (Instant::now(), cluster.cpu()?);
-    for (nth, server) in cluster.servers.iter().enumerate() {
-        // Addresses of their own, beyond those of the servers before.
-        let load = Load::numbered(server.address(), 10 + nth * each);
-        let mut left = each;
-        while left > 0 {
-            let room = load.room().await?;
-            for peer in load.join(left.min(ROOM), &room, "worker").await? {
-                drop(tokio::spawn(peer.idle()));
-            }
-            left -= left.min(ROOM);
-        }
-    }
+    // Addresses of their own, beyond those of the servers before; whoever makes a room needs one, too.
+    let start_at = |(nth, server): (usize, &ServerProcess)| {
+        IdlePeers::start(server.address(), each, 10 + nth * 2 * each)
+    };
+    let peers: Result<Vec<_>> = cluster.servers.iter().enumerate().map(start_at).collect();
+    let peers = peers?;
     let all = each * cluster.servers.len();
     let rate = all as f64 / start.elapsed().as_secs_f64();
     table.add("registrations/s, sign-ins included", format!("{rate:.0}"), "", "");
@@ -156,6 +155,18 @@ async fn idle(count: usize, cluster: &ClusterProcesses, table: &mut Table) -> Re
     sleep(WATCHED).await;
     let share = (cluster.cpu()? - cpu).as_secs_f64() / WATCHED.as_secs_f64() * 100.0;
     table.add("CPU while nothing happens, of one core", format!("{share:.1} %"), "", "");
+    Ok(peers)
+}
+
+/// Measures how soon all servers know all peers again after a lost broker.
+async fn healing(each: usize, cluster: &mut ClusterProcesses, table: &mut Table) -> Result<()> {
+    cluster.broker.kill();
+    cluster.agree(each).await?;
+    cluster.broker.start_again(cluster.cores)?;
+    let (all, start) = (each * cluster.servers.len(), Instant::now());
+    cluster.agree(all).await?;
+    let what = format!("until each server knows all {all} again after the return of the broker");
+    table.add(what, format!("{:.1} s", start.elapsed().as_secs_f64()), "< 10 s", "");
     Ok(())
 }
 

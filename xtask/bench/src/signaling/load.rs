@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// Requests under way at the same time.
 const AT_ONCE: usize = 64;
 /// Peers in one room, below the room's limit.
-const ROOM: usize = 1000;
+pub(super) const ROOM: usize = 1000;
 /// Pairs that exchange messages.
 const PAIRS: usize = 100;
 /// How long the server is down.

@@ -2,6 +2,7 @@
 //! so that the figures are those of the server.
 
 mod cluster;
+pub mod idle;
 mod load;
 mod peer;
 mod process;
@@ -51,7 +52,8 @@ pub struct SignalingOptions {
 
 /// Runs every measurement and prints one table.
 pub fn run(options: &SignalingOptions) -> Result<()> {
-    process::raise_file_limit(options.idle)?;
+    // The idle peers of several servers have processes of their own.
+    process::raise_file_limit(options.servers.map_or(options.idle, |_| options.returning))?;
     let cores = Cores::find()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut table = Table::new(cores);

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use support::TestBroker;
 
 /// Files that a process has open in addition to its peers' sockets.
 const OTHER_FILES: u64 = 500;
@@ -114,7 +115,7 @@ impl ServerProcess {
 
     /// The processor time that it has used, in its own code and in the kernel.
     pub fn cpu(&self) -> Result<Duration> {
-        cpu(&self.child)
+        cpu(self.child.id())
     }
 
     /// The memory that it uses, in bytes.
@@ -130,8 +131,8 @@ impl ServerProcess {
     }
 }
 
-fn cpu(child: &Child) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+fn cpu(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name is in parentheses and may contain any character. `utime` and `stime` are fields 14
     // and 15.
     let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
@@ -139,54 +140,38 @@ fn cpu(child: &Child) -> Result<Duration> {
     Ok(TICK * ticks.sum::<Result<u32, _>>()?)
 }
 
-/// Debian's `nats-server` with JetStream, on the servers' core.
-pub struct BrokerProcess {
-    child: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
+/// A broker on the servers' core.
+pub struct BrokerProcess(TestBroker);
 
 impl BrokerProcess {
     /// Starts it on a free port, and leaves this thread on the generator's core.
     pub fn start(cores: Cores) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
         cores.take_servers()?;
-        let mut command = Command::new("/usr/sbin/nats-server");
-        command.args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"]).arg(folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child =
-            command.spawn().context("cannot start /usr/sbin/nats-server (package nats-server)");
+        let broker = TestBroker::start().context("there is no nats-server");
         cores.take_generators()?;
-        let mut child = child?;
-        let said = child.stderr.take().context("no standard error")?;
-        let mut lines = BufReader::new(said).lines();
-        let address = loop {
-            let line = lines.next().context("the broker has ended")??;
-            if let Some((_, address)) = line.split_once("Listening for client connections on ") {
-                break address.trim().parse()?;
-            }
-        };
-        // It goes on to write.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Ok(Self { child, address, _folder: folder })
+        Ok(Self(broker?))
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The configuration of a server of its cluster.
+    pub fn config(&self) -> String {
+        self.0.config()
+    }
+
+    /// Kills it, as in a crash.
+    pub fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    /// Starts it again, at the same address and with the same state.
+    pub fn start_again(&mut self, cores: Cores) -> Result<()> {
+        cores.take_servers()?;
+        self.0.start_again();
+        cores.take_generators()
     }
 
     /// The processor time that it has used.
     pub fn cpu(&self) -> Result<Duration> {
-        cpu(&self.child)
-    }
-}
-
-impl Drop for BrokerProcess {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        cpu(self.0.pid())
     }
 }
 

@@ -98,6 +98,11 @@ pub fn let_everybody_read(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o644))
 }
 
+/// Whether every user of the machine can read the file. `false` where its permissions do not say so.
+pub fn everybody_can_read(there: &Metadata) -> bool {
+    there.mode() & 0o004 != 0
+}
+
 /// A file that is created belongs to its owner alone.
 pub fn for_owner_alone(options: &mut OpenOptions) -> &mut OpenOptions {
     options.mode(0o600)

@@ -172,6 +172,11 @@ pub fn let_everybody_read(_file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether every user of the machine can read the file. `false` where its permissions do not say so.
+pub fn everybody_can_read(_there: &Metadata) -> bool {
+    false
+}
+
 /// The folder decides to whom a file belongs.
 pub fn for_owner_alone(options: &mut OpenOptions) -> &mut OpenOptions {
     options

@@ -1,15 +1,17 @@
-//! The connection to the NATS broker, and the tasks that use it.
+//! The tasks of a server on its connection to the broker.
 
-use super::nats::{ConnectFailure, Message, Nats};
-use super::options::ClusterOptions;
+use super::nats::{ConnectFailure, Nats};
+use super::options::Brokers;
 use super::others::{BEAT_EVERY, EXPIRY};
 use super::wire::{self, Beat, News, PIECE_BYTES, Presence, ServerId};
 use super::{Cluster, SharedStore, ToPublish, apply};
 use crate::server::{Server, relay};
 use crate::store::{Store, StoreError};
+use async_nats::{Message, Subscriber};
+use futures_util::StreamExt;
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::ids::PeerId;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -21,8 +23,6 @@ const SUBJECTS: &str = "sleap-rtc.1";
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// The wait before another attempt at the start.
 const START_WAIT: Duration = Duration::from_secs(1);
-/// The most messages of others that wait to be applied. Further ones are dropped, and repaired by the next list.
-const INCOMING: usize = 8 * 1024;
 /// Peers of a list that are read at a time, under one lock.
 const PEERS_AT_ONCE: usize = 256;
 /// The shortest time between two lists.
@@ -31,8 +31,6 @@ const LIST_PAUSE: Duration = Duration::from_millis(500);
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a store that does not open is tried.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// The longest token in a file.
-const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
 /// Why a server cannot take part in its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -58,51 +56,42 @@ pub enum ClusterError {
         /// The broker's words.
         why: String,
     },
-    /// The file with the token.
-    #[error("cannot read the token of the cluster in {path}")]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
     /// The shared state.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Connects, and waits for a broker that starts at the same time.
-async fn connect(options: &ClusterOptions) -> Result<Nats, ClusterError> {
-    let (token, start) = (token(options).await?, Instant::now());
-    let brokers = options.names().join(", ");
+async fn connect(brokers: &Brokers) -> Result<Nats, ClusterError> {
+    let start = Instant::now();
     loop {
-        match Nats::connect(options, token.clone()).await {
+        match Nats::connect(brokers).await {
             Ok(nats) => {
-                tracing::info!(brokers, "connected to the broker of the cluster");
+                tracing::info!(%brokers, "connected to the broker of the cluster");
                 return Ok(nats);
             }
             // Time does not help.
             Err(ConnectFailure::Refused(why)) => {
-                return Err(ClusterError::Refused { brokers, why });
+                return Err(ClusterError::Refused { brokers: brokers.to_string(), why });
             }
             Err(source) if start.elapsed() > START_LIMIT => {
-                return Err(ClusterError::Connect { brokers, source });
+                return Err(ClusterError::Connect { brokers: brokers.to_string(), source });
             }
             Err(error) => {
-                tracing::warn!(brokers, error = %WithCauses(&error), "no broker answers yet; will retry");
+                tracing::warn!(%brokers, error = %WithCauses(&error), "no broker answers yet; will retry");
                 sleep(START_WAIT).await;
             }
         }
     }
 }
 
-/// Opens what the servers share. A broker that has just started refuses at first, and so it does where another server
-/// makes the same buckets at this moment.
+/// Opens what the servers share. A broker that has just started does not answer at first, and refuses where another
+/// server makes the same buckets at this moment.
 async fn open(nats: &Nats, store: &Store) -> Result<SharedStore, StoreError> {
     let start = Instant::now();
     loop {
         match SharedStore::open(nats, store).await {
-            Err(error) if start.elapsed() < OPEN_LIMIT => {
+            Err(error) if error.may_pass() && start.elapsed() < OPEN_LIMIT => {
                 tracing::warn!(error = %WithCauses(&error), "the shared store does not open yet; will retry");
                 sleep(START_WAIT).await;
             }
@@ -111,13 +100,49 @@ async fn open(nats: &Nats, store: &Store) -> Result<SharedStore, StoreError> {
     }
 }
 
-/// Publishes what comes out of the queue. What cannot be published now is not published later: it would be outdated,
-/// and lists repair what was lost.
+/// Publishes what comes out of the queue. What waits when the broker is lost is not published later: it would be
+/// outdated, and lists repair what was lost.
 async fn publish(cluster: &Cluster, mut queue: mpsc::Receiver<ToPublish>) {
+    let mut changes = cluster.nats.changes();
+    loop {
+        tokio::select! {
+            biased;
+            changed = changes.changed() => match changed {
+                Ok(()) => while queue.try_recv().is_ok() {},
+                Err(_) => return,
+            },
+            () = pass_on(cluster, &mut queue) => return,
+        }
+    }
+}
+
+async fn pass_on(cluster: &Cluster, queue: &mut mpsc::Receiver<ToPublish>) {
     let own = news_of(&cluster.id.to_string());
     while let Some(ToPublish { to, bytes }) = queue.recv().await {
         let subject = to.map_or_else(|| own.clone(), orders_to);
-        cluster.nats.publish(subject, bytes.into()).await;
+        if cluster.is_connected() {
+            cluster.nats.publish(subject, bytes).await;
+        }
+    }
+}
+
+/// Gives a broker back what it has lost, whenever it returns.
+async fn restore(server: &Server, cluster: &Cluster) {
+    let mut changes = cluster.nats.changes();
+    while changes.changed().await.is_ok() {
+        while cluster.is_connected() {
+            match server.state.restore(now_s()).await {
+                Ok(()) => break,
+                Err(error) if error.may_pass() => {
+                    tracing::debug!(error = %WithCauses(&error), "the shared store does not open yet; will retry");
+                    sleep(START_WAIT).await;
+                }
+                Err(error) => {
+                    tracing::error!(error = %WithCauses(&error), "what the broker has lost cannot be restored");
+                    break;
+                }
+            }
+        }
     }
 }
 
@@ -129,23 +154,10 @@ fn orders_to(server: ServerId) -> String {
     format!("{SUBJECTS}.orders.{server}")
 }
 
-/// The token in the file, if there is one.
-async fn token(options: &ClusterOptions) -> Result<Option<String>, ClusterError> {
-    let Some(path) = &options.token_file else { return Ok(None) };
-    let failed = |source| ClusterError::Token { path: path.clone(), source };
-    let text = tokio::fs::read_to_string(path).await.map_err(failed)?;
-    let token = text.trim();
-    let is_one = !token.is_empty() && token.len() <= MAX_TOKEN_BYTES && !token.contains('\n');
-    match is_one {
-        true => Ok(Some(token.to_owned())),
-        false => Err(failed(std::io::Error::other("expects one line with the token"))),
-    }
-}
-
 /// The subscriptions of a server.
 struct Subscriptions {
-    news: mpsc::Receiver<Message>,
-    orders: mpsc::Receiver<Message>,
+    news: Subscriber,
+    orders: Subscriber,
 }
 
 /// Takes part in the cluster until the server stops, then says goodbye.
@@ -155,9 +167,14 @@ pub(crate) async fn run(
     queue: mpsc::Receiver<ToPublish>,
 ) {
     let (nats, own) = (&cluster.nats, cluster.id);
-    let subscriptions = Subscriptions {
-        news: nats.subscribe(news_of("*"), INCOMING).await,
-        orders: nats.subscribe(orders_to(own), INCOMING).await,
+    let subscribing =
+        tokio::try_join!(nats.subscribe(news_of("*")), nats.subscribe(orders_to(own)));
+    let subscriptions = match subscribing {
+        Ok((news, orders)) => Subscriptions { news, orders },
+        Err(error) => {
+            tracing::error!(%error, "this server ends: it cannot hear the others of its cluster");
+            return;
+        }
     };
     tracing::info!(server = %own, "one server of a cluster");
     let working = async {
@@ -166,6 +183,7 @@ pub(crate) async fn run(
             receive(&server, &cluster, subscriptions),
             beat(&server, &cluster),
             list_when_asked(&server, &cluster),
+            restore(&server, &cluster),
         )
     };
     tokio::select! {
@@ -173,7 +191,7 @@ pub(crate) async fn run(
         () = server.shutdown.cancelled() => {}
     }
     let goodbye = async {
-        nats.publish(news_of(&own.to_string()), wire::encode(&News::Gone).into()).await;
+        nats.publish(news_of(&own.to_string()), wire::encode(&News::Gone)).await;
         nats.flush().await;
     };
     // The others notice the silence, too.
@@ -183,9 +201,9 @@ pub(crate) async fn run(
 async fn receive(server: &Arc<Server>, cluster: &Arc<Cluster>, mut from: Subscriptions) {
     loop {
         tokio::select! {
-            Some(message) = from.news.recv() => {
-                let sender = message.subject.rsplit('.').next().unwrap_or_default();
-                match (sender.parse::<ServerId>(), wire::decode(&message.payload)) {
+            Some(Message { subject, payload, .. }) = from.news.next() => {
+                let sender = subject.rsplit('.').next().unwrap_or_default();
+                match (sender.parse::<ServerId>(), wire::decode(&payload)) {
                     (Ok(sender), Ok(news)) if sender != cluster.id => {
                         apply::news(server, cluster, sender, news);
                     }
@@ -193,7 +211,7 @@ async fn receive(server: &Arc<Server>, cluster: &Arc<Cluster>, mut from: Subscri
                     (Err(error), _) | (_, Err(error)) => cluster.refuse(&error),
                 }
             }
-            Some(message) = from.orders.recv() => match wire::decode_order(&message.payload) {
+            Some(message) = from.orders.next() => match wire::decode_order(&message.payload) {
                 Ok(order) => apply::order(server, cluster, order),
                 Err(error) => cluster.refuse(&error),
             },
@@ -292,13 +310,13 @@ impl Cluster {
     /// Connects to the broker. Returns this server's part in the cluster, its queue, and the shared state, which
     /// begins with `store` if there is none yet.
     pub(crate) async fn join(
-        options: &ClusterOptions,
+        brokers: &Brokers,
         store: &Store,
-    ) -> Result<(Arc<Self>, mpsc::Receiver<ToPublish>, SharedStore), ClusterError> {
-        let nats = connect(options).await?;
+    ) -> Result<(Arc<Self>, mpsc::Receiver<ToPublish>, Box<SharedStore>), ClusterError> {
+        let nats = connect(brokers).await?;
         let shared = open(&nats, store).await?;
         let (cluster, queue) = Self::new(nats);
-        Ok((cluster, queue, shared))
+        Ok((cluster, queue, Box::new(shared)))
     }
 }
 

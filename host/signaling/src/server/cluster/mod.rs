@@ -12,11 +12,13 @@
 //! | `others` | the other servers, and whether what is known of them is complete: pure |
 //! | `apply` | what a message changes in the registry |
 //! | `broker` | the tasks of a server on its connection to the broker |
-//! | `nats` | a client of NATS |
+//! | `nats` | the connection to the broker |
+//! | `buckets` | the broker's key-value stores |
 //! | `shared_store` | rooms and the signing key |
 
 mod apply;
 mod broker;
+mod buckets;
 mod ledger;
 mod nats;
 mod options;
@@ -26,7 +28,7 @@ mod wire;
 
 pub use broker::ClusterError;
 pub(crate) use broker::run;
-pub use options::ClusterOptions;
+pub use options::{Brokers, ClusterOptions, TokenFileError};
 pub(crate) use shared_store::SharedStore;
 
 use crate::rooms::Registrant;

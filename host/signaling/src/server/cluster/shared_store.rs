@@ -1,23 +1,31 @@
 //! The rooms and the signing key of a cluster, in the key-value store of the broker (NATS JetStream).
 //!
-//! A room that is used here is also remembered here, so that its peers can register while the broker is lost.
+//! A room that is used here is also remembered here, so that its peers can register while the broker is lost. A broker
+//! that comes back without its rooms and the key gets them from what the servers remember.
 
-use super::nats::{Bucket, BucketEntry, BucketError, Nats};
+use super::buckets::{Bucket, failed, open};
+use super::nats::Nats;
 use crate::identity::Key;
 use crate::store::{AFTER_WORKER_S, BEFORE_WORKER_S, Store, StoreError, StoredRoom, TokenHash};
+use async_nats::datetime::DateTime;
+use async_nats::jetstream::kv::{CreateErrorKind, Operation, UpdateErrorKind};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::random;
 use sleap_rtc_protocol::ids::{PeerId, RoomCredentials, RoomId, Token};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The buckets: rooms are forgotten when nobody has extended them for long, the key never is.
 const ROOMS: &str = "sleap-rtc-rooms";
 const KEYS: &str = "sleap-rtc-keys";
 const SIGNING_KEY: &str = "signing-key";
+/// The revision of a key that has never had a value.
+const NEVER_WRITTEN: u64 = 0;
 /// The longest time for which a room is kept that nobody has extended: longer than the rooms themselves say.
 const KEPT: Duration = Duration::from_secs(AFTER_WORKER_S + 24 * 60 * 60);
 /// A room is extended only by this much at least, so that a worker that comes and goes writes little.
@@ -26,6 +34,10 @@ const WORTHWHILE_S: u64 = 60 * 60;
 const MAX_REMEMBERED: usize = 10_000;
 /// How many ids are tried for a new room.
 const MAX_ATTEMPTS: usize = 8;
+/// How long the other servers may take to restore what a broker has lost.
+const RESTORED_WITHIN: Duration = Duration::from_secs(10);
+/// How many rooms are written at the same time.
+const AT_ONCE: usize = 64;
 
 /// A room, as the cluster keeps it. Its token is kept only as its SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,21 +47,29 @@ struct SharedRoom {
     expires_at_s: u64,
 }
 
-/// A handle onto the shared state; clones share it.
-#[derive(Clone)]
+/// The shared state.
 pub(crate) struct SharedStore {
+    nats: Nats,
     rooms: Bucket,
     key: Key,
-    remembered: Arc<Mutex<BTreeMap<RoomId, SharedRoom>>>,
+    remembered: Mutex<BTreeMap<RoomId, SharedRoom>>,
+    /// Which buckets have what is remembered here.
+    made: Mutex<Made>,
+    /// Since when the broker may lack rooms that other servers remember.
+    doubted: Mutex<Option<Instant>>,
 }
+
+/// When the buckets were made: those of a broker that has lost its store are younger.
+type Made = [DateTime; 2];
 
 impl SharedStore {
     /// Opens the shared state. The first server creates it, with the key and the rooms of its own `store`.
     pub(crate) async fn open(nats: &Nats, store: &Store) -> Result<Self, StoreError> {
-        let rooms = Bucket::open(nats, ROOMS, KEPT).await?;
-        let keys = Bucket::open(nats, KEYS, Duration::ZERO).await?;
+        let ([rooms, keys], made) = buckets(nats).await?;
         let (key, is_new) = signing_key(&keys, store.signing_key()).await?;
-        let shared = Self { rooms, key, remembered: Arc::default() };
+        let (nats, made) = (nats.clone(), Mutex::new(made));
+        let (remembered, doubted) = Default::default();
+        let shared = Self { nats, rooms, key, remembered, made, doubted };
         if is_new {
             shared.import(store).await?;
         }
@@ -59,16 +79,50 @@ impl SharedStore {
     async fn import(&self, store: &Store) -> Result<(), StoreError> {
         let rooms = store.rooms().await?;
         tracing::info!(rooms = rooms.len(), "a new cluster begins with the rooms of this server");
-        for StoredRoom { room_id, token_sha256, creator, expires_at_s } in rooms {
-            let Some(key) = key_of(&room_id) else { continue };
-            let room = SharedRoom::new(token_sha256, creator, expires_at_s);
-            match self.rooms.create(key, bytes(&room)).await {
-                // One that is there already stays as it is.
-                Ok(()) | Err(BucketError::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let shared = |room: StoredRoom| {
+            let StoredRoom { room_id, token_sha256, creator, expires_at_s } = room;
+            (room_id, SharedRoom::new(token_sha256, creator, expires_at_s))
+        };
+        self.add(rooms.into_iter().map(shared).collect()).await
+    }
+
+    /// Gives a broker that has lost its store the key and the rooms that this server remembers.
+    pub(crate) async fn restore(&self, now_s: u64) -> Result<(), StoreError> {
+        *self.doubted.lock() = Some(Instant::now());
+        let ([_, keys], made) = buckets(&self.nats).await?;
+        if *self.made.lock() == made {
+            *self.doubted.lock() = None;
+            return Ok(());
         }
+        let (key, _) = signing_key(&keys, self.key).await?;
+        if key != self.key {
+            tracing::error!(
+                "the broker of the cluster has lost its store, and another server has brought a new signing key: \
+                 restart this server"
+            );
+        }
+        let mut rooms: Vec<_> = self.remembered.lock().clone().into_iter().collect();
+        rooms.retain(|(_, room)| room.expires_at_s > now_s);
+        tracing::warn!(
+            rooms = rooms.len(),
+            "the broker of the cluster has lost its store; it gets the rooms that this server remembers"
+        );
+        self.add(rooms).await?;
+        *self.made.lock() = made;
         Ok(())
+    }
+
+    /// Adds rooms. Those that are there already, or were deleted, stay as they are.
+    async fn add(&self, rooms: Vec<(RoomId, SharedRoom)>) -> Result<(), StoreError> {
+        let adding = rooms.into_iter().map(|(room_id, room)| async move {
+            let Some(key) = key_of(&room_id) else { return Ok(()) };
+            match self.rooms.update(key, bytes(&room), NEVER_WRITTEN).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(()),
+                Err(error) => Err(failed(error)),
+            }
+        });
+        stream::iter(adding).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// The key that signs identities at all servers.
@@ -86,19 +140,20 @@ impl SharedStore {
         let token = random::hex::<16>();
         let expires_at_s = now_s.saturating_add(BEFORE_WORKER_S);
         let room = SharedRoom::new(TokenHash::of(&token), creator, expires_at_s);
+        self.check_connected()?;
         for _ in 0..MAX_ATTEMPTS {
             let room_id = RoomId::new(random::hex::<4>()).map_err(invalid)?;
             match self.rooms.create(room_id.as_str(), bytes(&room)).await {
-                Ok(()) => {
+                Ok(_) => {
                     self.remember(&room_id, Some(room));
                     let token = Token::new(token).map_err(invalid)?;
                     return Ok(RoomCredentials { room_id, token });
                 }
-                Err(BucketError::Conflict) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(error)),
             }
         }
-        Err(BucketError::Conflict.into())
+        Err(StoreError::Broker("all ids that were tried for a new room are taken".into()))
     }
 
     /// Whether these credentials match a room that has not expired; see [`Store::opens`].
@@ -134,9 +189,13 @@ impl SharedStore {
         }
         let room = SharedRoom { expires_at_s: until_s, ..room };
         match self.rooms.update(room_id.as_str(), bytes(&room), revision).await {
+            Ok(_) => {
+                self.remember(room_id, Some(room));
+                Ok(())
+            }
             // Another server has moved the expiry, or has deleted the room.
-            Ok(()) | Err(BucketError::Conflict) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(()),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -147,10 +206,11 @@ impl SharedStore {
         creator: PeerId,
     ) -> Result<bool, StoreError> {
         let found = self.read(&room_id).await?;
-        if found.is_none_or(|(room, _)| room.creator != creator) {
+        let Some((_, revision)) = found.filter(|(room, _)| room.creator == creator) else {
             return Ok(false);
-        }
-        self.rooms.delete(room_id.as_str()).await?;
+        };
+        let deleted = self.rooms.delete_expect_revision(room_id.as_str(), Some(revision)).await;
+        deleted.map_err(failed)?;
         self.forget(&room_id);
         Ok(true)
     }
@@ -160,17 +220,42 @@ impl SharedStore {
         self.remember(room_id, None);
     }
 
-    /// A room and the revision of its entry. Remembers what it finds.
+    /// A room and the revision of its entry. Remembers what it finds, and restores what the broker has lost.
     async fn read(&self, room_id: &RoomId) -> Result<Option<(SharedRoom, u64)>, StoreError> {
         let Some(key) = key_of(room_id) else { return Ok(None) };
-        let found = self.rooms.read(key).await?.and_then(|BucketEntry { value, revision }| {
-            let room: SharedRoom = serde_json::from_slice(&value?)
+        self.check_connected()?;
+        let Some(entry) = self.rooms.entry(key).await.map_err(failed)? else {
+            let Some(room) = self.recall(room_id) else {
+                return self.check_complete().map(|()| None);
+            };
+            let written = self.rooms.update(key, bytes(&room), NEVER_WRITTEN).await;
+            return Ok(Some((room, written.map_err(failed)?)));
+        };
+        let found = (entry.operation == Operation::Put).then_some(entry).and_then(|entry| {
+            let room: SharedRoom = serde_json::from_slice(&entry.value)
                 .inspect_err(|_| tracing::error!(room = key, "the cluster's entry is damaged"))
                 .ok()?;
-            Some((room, revision))
+            Some((room, entry.revision))
         });
         self.remember(room_id, found.as_ref().map(|(room, _)| room.clone()));
         Ok(found)
+    }
+
+    /// async-nats would send a question later, when nobody waits for its answer any more.
+    fn check_connected(&self) -> Result<(), StoreError> {
+        match self.nats.is_connected() {
+            true => Ok(()),
+            false => Err(StoreError::NoAnswer("the broker is lost".into())),
+        }
+    }
+
+    /// A room that is not there may be one that another server is about to restore.
+    fn check_complete(&self) -> Result<(), StoreError> {
+        let doubted = *self.doubted.lock();
+        match doubted.is_none_or(|since| since.elapsed() > RESTORED_WITHIN) {
+            true => Ok(()),
+            false => Err(StoreError::NoAnswer("the broker's store is being restored".into())),
+        }
     }
 
     fn remember(&self, room_id: &RoomId, room: Option<SharedRoom>) {
@@ -187,7 +272,8 @@ impl SharedStore {
     }
 
     fn recall(&self, room_id: &RoomId) -> Option<SharedRoom> {
-        self.remembered.lock().get(room_id).cloned()
+        let remembered = self.remembered.lock();
+        remembered.get(room_id).filter(|room| room.expires_at_s > now_s()).cloned()
     }
 }
 
@@ -208,29 +294,28 @@ fn key_of(room_id: &RoomId) -> Option<&str> {
     Some(room_id.as_str()).filter(|id| is_ours && id.len() <= 64)
 }
 
-fn bytes(room: &SharedRoom) -> Vec<u8> {
+fn bytes(room: &SharedRoom) -> Bytes {
     // Texts and numbers always serialize.
-    serde_json::to_vec(room).unwrap_or_default()
+    serde_json::to_vec(room).unwrap_or_default().into()
 }
 
 /// The signing key of the cluster, and whether it is the one that this server has brought.
 async fn signing_key(keys: &Bucket, own: Key) -> Result<(Key, bool), StoreError> {
-    match keys.create(SIGNING_KEY, STANDARD.encode(own).into_bytes()).await {
-        Ok(()) => return Ok((own, true)),
-        Err(BucketError::Conflict) => {}
-        Err(error) => return Err(error.into()),
+    match keys.create(SIGNING_KEY, STANDARD.encode(own).into()).await {
+        Ok(_) => return Ok((own, true)),
+        Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
     }
-    let value = keys.read(SIGNING_KEY).await?.and_then(|entry| entry.value);
+    let value = keys.get(SIGNING_KEY).await.map_err(failed)?;
     let key = value.and_then(|value| STANDARD.decode(value).ok());
     let key = key.and_then(|bytes| Key::try_from(bytes).ok()).ok_or(StoreError::NoKey)?;
     Ok((key, false))
 }
 
-impl From<BucketError> for StoreError {
-    fn from(error: BucketError) -> Self {
-        match error {
-            BucketError::NoAnswer(_) => Self::NoAnswer,
-            error => Self::broker(error),
-        }
-    }
+/// The buckets of rooms and keys.
+async fn buckets(nats: &Nats) -> Result<([Bucket; 2], Made), StoreError> {
+    let rooms = open(nats, ROOMS, KEPT).await?;
+    let keys = open(nats, KEYS, Duration::ZERO).await?;
+    let made = [&rooms, &keys].map(|bucket| bucket.stream.cached_info().created);
+    Ok(([rooms, keys], made))
 }
