@@ -53,13 +53,13 @@ impl Patience {
         *self = Self::new(self.limit);
     }
 
-    /// How long to wait before the next attempt; the first one starts at once.
-    fn next(&mut self) -> Option<Duration> {
+    /// How long to wait before the next attempt. Zero the first time.
+    fn wait_before_attempt(&mut self) -> Duration {
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            return None;
+            return Duration::ZERO;
         }
-        Some(self.backoff.next_wait())
+        self.backoff.next_wait()
     }
 
     fn is_over(&self) -> bool {
@@ -213,7 +213,8 @@ impl Dialer<'_> {
 
     async fn dial(&mut self) -> Result<Box<ClientEnd>, ClientError> {
         loop {
-            if let Some(wait) = self.patience.next() {
+            let wait = self.patience.wait_before_attempt();
+            if !wait.is_zero() {
                 self.room.pause(self.worker, wait).await;
             }
             let offer = self.room.offer_within(self.worker, &self.wanted, ANSWER_LIMIT);

@@ -122,7 +122,8 @@ impl Room {
             trust,
             notes: trusts_server.into_iter().chain(config.signaling.exposure()).collect(),
             room_id: credentials.room_id,
-            // A call to a worker that still waits for an earlier process of this device is not taken for its own.
+            // A call to a worker that still waits for an earlier process of this device is not taken for
+            // its own.
             attempts: rand::random::<u32>().into(),
             tracks_on_python: config.client.python_tracking,
             reserved: HashMap::new(),
@@ -177,7 +178,7 @@ impl Room {
         workers.into_iter().find(|facts| facts.peer_id == *worker)
     }
 
-    /// The same, kept up to date.
+    /// The workers of the room, kept up to date.
     pub(crate) async fn roster(
         &self,
         min_gpu_memory_mib: Option<u64>,
@@ -207,7 +208,7 @@ impl Room {
         };
         let start = Instant::now();
         let (offered, was_free) = self.prepare(worker, wanted).await;
-        let (pending, sdp, iroh) = offered.map_err(connect)?;
+        let Offer { webrtc, sdp, iroh } = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
         self.notes.drain(..).for_each(|note| say(&note));
@@ -230,7 +231,7 @@ impl Room {
             }
         };
         self.over_iroh = answer.iroh.as_ref().map(|_| worker.clone());
-        let talk = match self.connector.connect(pending, attempt, &answer).await {
+        let talk = match self.connector.connect(webrtc, attempt, &answer).await {
             Ok(talk) => talk,
             Err(error) if error.is_no_path() && !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(JobRefused::PythonBusy(worker.clone())));
@@ -259,20 +260,20 @@ impl Room {
     /// Whether the room shows `worker` as free for a new job. Reports whether it has iroh as soon
     /// as that is known.
     async fn is_free(&self, worker: &PeerId, wanted: &Goal, has_iroh: oneshot::Sender<()>) -> bool {
-        let say = || {
+        let report_iroh = || {
             // The receiver is gone if the offer is complete already.
             let _ = has_iroh.send(());
         };
         if let Goal::KnownJob(..) = wanted {
             if self.over_iroh.as_ref() == Some(worker) {
-                say();
+                report_iroh();
             }
             return true;
         }
         let peers = self.peers(None).await.unwrap_or_default();
         let Some(peer) = peers.iter().find(|peer| peer.peer_id == *worker) else { return true };
         if peer.metadata.properties.contains_key(ENDPOINT) {
-            say();
+            report_iroh();
         }
         WorkerFacts::from_peer(peer).status == WorkerStatus::Available
     }
