@@ -105,31 +105,54 @@ async fn direct(
     }
 }
 
-/// The workers that were skipped.
-#[derive(Default)]
-pub(crate) struct Skipped {
-    workers: Vec<SkippedWorker>,
-    /// Whether one of them may take the job later.
-    refused: bool,
-    /// Whether slots of one of them are only reserved.
-    is_reserved: bool,
-    /// Whether one of them has not proven its identity.
-    untrusted: bool,
+/// Why a worker was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SkipReason {
+    /// It does not take the job now, and might another time.
+    Refused,
+    /// The same, because its slots are only reserved. One of them may soon be free.
+    Reserved,
+    /// The job does not fit it.
+    Unfit,
+    /// It could not be reached, or did not answer.
+    Silent,
+    /// It has not proven its identity.
+    Untrusted,
 }
 
+/// The workers that were skipped.
+#[derive(Default)]
+pub(crate) struct Skipped(Vec<(SkippedWorker, SkipReason)>);
+
 impl Skipped {
-    fn add(&mut self, worker: &WorkerFacts, why: &impl ToString, refused: bool) {
+    fn add(&mut self, worker: &WorkerFacts, reason: SkipReason, why: &impl ToString) {
         let (name, why) = (name(worker).to_string(), why.to_string());
         let worker = worker.peer_id.clone();
         info!(%worker, why, "skipped");
-        self.workers.push(SkippedWorker { name, worker, why });
-        self.refused |= refused;
+        self.0.push((SkippedWorker { name, worker, why }, reason));
+    }
+
+    fn has(&self, reason: SkipReason) -> bool {
+        self.0.iter().any(|(_, other)| *other == reason)
+    }
+
+    /// Whether a worker refused that may take the job another time.
+    fn has_refusal(&self) -> bool {
+        self.has(SkipReason::Refused) || self.has(SkipReason::Reserved)
+    }
+
+    /// The workers for the user, one a line.
+    fn lines(&self) -> String {
+        let lines: Vec<String> = self.0.iter().map(|(worker, _)| worker.to_string()).collect();
+        lines.join("\n")
     }
 
     fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
-        let skipped = SkippedWorkers { min_gpu_memory_mib, workers: self.workers };
-        match self.refused {
-            _ if self.untrusted => ClientError::NoneTrusted(skipped),
+        let (is_untrusted, is_refused) = (self.has(SkipReason::Untrusted), self.has_refusal());
+        let workers = self.0.into_iter().map(|(worker, _)| worker).collect();
+        let skipped = SkippedWorkers { min_gpu_memory_mib, workers };
+        match is_refused {
+            _ if is_untrusted => ClientError::NoneTrusted(skipped),
             true => JobRefused::ByAll(skipped).into(),
             false => NoWorker::NoneFits(skipped).into(),
         }
@@ -183,7 +206,7 @@ async fn automatic(
             None => RESERVED_PATIENCE,
         };
         let is_over = reserved_since.is_some_and(|since| since.elapsed() >= patience);
-        if !skipped.is_reserved || is_over {
+        if !skipped.has(SkipReason::Reserved) || is_over {
             if search.wait.is_some() || search.asks_to_wait_anywhere(room, &skipped).await {
                 return in_line(room, policies, spec, search).await;
             }
@@ -257,13 +280,14 @@ impl Round<'_> {
             workers.iter().enumerate().filter(|(index, _)| !order.contains(index))
         {
             let said = selection.left_out.iter().find(|left_out| left_out.index == index);
-            let busy = worker.status != WorkerStatus::Available;
+            let is_busy = worker.status != WorkerStatus::Available;
             let why = match said {
                 Some(said) => said.reason.as_str(),
-                None if busy => worker.status.as_str(),
+                None if is_busy => worker.status.as_str(),
                 None => "does not fit this job",
             };
-            self.skipped.add(worker, &why, busy);
+            let reason = if is_busy { SkipReason::Refused } else { SkipReason::Unfit };
+            self.skipped.add(worker, reason, &why);
         }
         let (sunk, mut ranking): (Vec<_>, Vec<_>) = order
             .into_iter()
@@ -291,7 +315,7 @@ impl Round<'_> {
                     let (room, worker) = (&mut *self.room, ranking[place]);
                     match beyond_python(room, &worker.peer_id, self.spec) {
                         Some(refused) if !worker.speaks_native => {
-                            self.skipped.add(worker, &refused, true);
+                            self.skipped.add(worker, SkipReason::Refused, &refused);
                             asking.over(place);
                         }
                         _ => room.request(&worker.peer_id, self.spec).await?,
@@ -314,8 +338,11 @@ impl Round<'_> {
                         }
                         RequestReply::No { why, is_reserved } => {
                             asking.over(place);
-                            self.skipped.is_reserved |= is_reserved;
-                            self.skipped.add(ranking[place], &why, true);
+                            let reason = match is_reserved {
+                                true => SkipReason::Reserved,
+                                false => SkipReason::Refused,
+                            };
+                            self.skipped.add(ranking[place], reason, &why);
                         }
                     }
                 }
@@ -355,7 +382,7 @@ impl Round<'_> {
         match worker.speaks_native {
             true => {
                 self.search.unreliable.failed(&worker.peer_id);
-                self.skipped.add(worker, &"did not answer", false);
+                self.skipped.add(worker, SkipReason::Silent, &"did not answer");
             }
             false => silent.push(worker),
         }
@@ -392,21 +419,20 @@ impl Round<'_> {
                 return Ok(Some(*connected));
             }
             Ok(Offered::Refused(why) | Offered::Unknown(why)) => {
-                self.skipped.add(worker, &why, true);
+                self.skipped.add(worker, SkipReason::Refused, &why);
             }
             Ok(Offered::Absent(why)) => {
                 self.search.unreliable.failed(peer);
-                self.skipped.add(worker, &why, false);
+                self.skipped.add(worker, SkipReason::Silent, &why);
             }
             // Neither an impostor nor an unreachable worker may end the search.
             Err(ClientError::Untrusted { why, .. }) => {
                 self.search.unreliable.failed(peer);
-                self.skipped.add(worker, &why, false);
-                self.skipped.untrusted = true;
+                self.skipped.add(worker, SkipReason::Untrusted, &why);
             }
             Err(error @ ClientError::Connect { .. }) => {
                 self.search.unreliable.failed(peer);
-                self.skipped.add(worker, &error, false);
+                self.skipped.add(worker, SkipReason::Silent, &error);
             }
             Err(error) => return Err(error),
         }
@@ -442,7 +468,6 @@ async fn interactive(
         if let Some(connected) = round.ask_chosen(&worker).await? {
             return Ok(connected);
         }
-        let lines: Vec<String> = round.skipped.workers.iter().map(ToString::to_string).collect();
-        say(&format!("That worker did not take the job:\n{}", lines.join("\n")));
+        say(&format!("That worker did not take the job:\n{}", round.skipped.lines()));
     }
 }
