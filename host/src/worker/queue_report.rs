@@ -25,7 +25,7 @@ pub(crate) struct Waiting {
     /// Since when it waits, in milliseconds since 1970.
     pub(crate) since_ms: u64,
     /// When a job that came later has first started before it.
-    pub(crate) passed_at: Option<Instant>,
+    pub(crate) overtaken_at: Option<Instant>,
     /// How long it is expected to run, in seconds.
     pub(crate) runs_s: Option<u64>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Waiting {
 impl Waiting {
     pub(crate) fn new(folder: &JobFolder, since_ms: u64) -> Self {
         let runs_s = Expected::read(folder).and_then(|expected| expected.runs_s());
-        Self { folder: folder.clone(), since_ms, passed_at: None, runs_s }
+        Self { folder: folder.clone(), since_ms, overtaken_at: None, runs_s }
     }
 }
 

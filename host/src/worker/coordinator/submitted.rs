@@ -1,5 +1,6 @@
 //! The jobs that a cluster has: where they stand there, and how they are withdrawn.
 
+use super::queueing::WithdrawnBy;
 use super::{ClusterNews, Coordinator};
 use crate::worker::running::{ClusterWait, Running};
 use sleap_rtc_base::error::WithCauses;
@@ -49,11 +50,11 @@ impl Coordinator {
     }
 
     /// Withdraws a job that waits in the cluster. Returns whether there is one.
-    pub(crate) fn withdraw_submitted(&self, job: &JobId, by: &str) -> bool {
+    pub(crate) fn withdraw_submitted(&self, job: &JobId, by: WithdrawnBy) -> bool {
         let Some(running) = self.running.get(job).filter(|job| job.folder.is_elsewhere()) else {
             return false;
         };
-        info!(%job, by, "withdraws a job from the cluster");
+        info!(%job, %by, "withdraws a job from the cluster");
         let (job, folder) = (job.clone(), running.folder.clone());
         self.tasks.spawn(async move {
             let cancelled = match JobHandle::attach(&folder).await {
