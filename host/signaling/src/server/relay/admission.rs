@@ -1,5 +1,5 @@
-//! Admits endpoints to the relay: [`admit_token`], then [`Relays::admit_peer`], then [`check_registration`]; and
-//! counts the connections to it.
+//! Admits endpoints to the relay: [`admit_token`], then [`Relays::admit_peer`], then
+//! [`check_registration`]; and counts the connections to it.
 
 use super::{Admitted, Relays, RoomRelay};
 use crate::server::Server;
@@ -43,7 +43,8 @@ pub(crate) fn check_registration(
 }
 
 impl Relays {
-    /// Admits a connection: checks its peer, and reserves a permit. The room's relay exists while a permit is held.
+    /// Admits a connection: checks its peer, and reserves a permit. The room's relay exists while a permit
+    /// is held.
     fn admit_peer(
         &self,
         server: &Server,
