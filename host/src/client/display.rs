@@ -288,7 +288,8 @@ impl Display {
         print(&format!("{}\n", text.join("\n")));
     }
 
-    /// The job does not wait any more: `event` has happened. A job that was withdrawn has ended without a start.
+    /// The job does not wait any more: `event` has happened. A job that was withdrawn has ended without a
+    /// start.
     pub(crate) fn waited(&mut self, event: &JobEvent) {
         if self.waiting.take().is_some() {
             self.change(|view| view.waiting.clear());

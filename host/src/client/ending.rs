@@ -10,8 +10,8 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec};
 use std::path::PathBuf;
 
-/// Tells the user in the ways that are configured, unless the user interrupts that. What fails is a warning: the
-/// job has its result.
+/// Tells the user in the ways that are configured, unless the user interrupts that. What fails is a
+/// warning: the job has its result.
 pub(crate) async fn tell(config: &ClientConfig, end: &JobEnd, interrupts: &mut Interrupts) {
     let telling = async {
         if config.notify

@@ -69,8 +69,8 @@ impl Peak {
         self.gpus.as_ref().is_none_or(|own| own.contains(&gpu))
     }
 
-    /// What the job uses of a device: what its processes hold, or else what has been added since it began, if no
-    /// other job is `alone` there. The driver tells processes apart only where it sees their ids.
+    /// What the job uses of a device: what its processes hold, or else what has been added since it began,
+    /// if no other job is `alone` there. The driver tells processes apart only where it sees their ids.
     fn used_mib(&self, device: &Device, alone: bool) -> Option<u64> {
         let processes = device.processes.as_deref().unwrap_or_default();
         let own = processes.iter().filter(|process| session_of(process.pid) == Some(self.session));

@@ -28,8 +28,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long the client of a job has to begin to fetch its results before they may be removed to
 /// free space.
 const FETCH_MS: u64 = 60_000;
-/// How long a job that has failed without results stays, however full the disk is, so that its client learns how it
-/// ended.
+/// How long a job that has failed without results stays, however full the disk is, so that its client
+/// learns how it ended.
 const TELL_MS: u64 = 86_400_000;
 /// New jobs are refused while unfetched results take more than this part of the limit, in percent.
 const FULL_PERCENT: u64 = 90;
@@ -140,8 +140,8 @@ impl StoredJob {
         }
     }
 
-    /// Whether it may be removed to free space: its owner wants nothing of it any more, and has had time to learn how it
-    /// ended.
+    /// Whether it may be removed to free space: its owner wants nothing of it any more, and has had time to
+    /// learn how it ended.
     fn may_go(&self, now_ms: u64) -> bool {
         let is_known = self.fetched_ms.is_some() || self.is_cancelled;
         let has_had_time = || self.ended_ms.saturating_add(TELL_MS) <= now_ms;

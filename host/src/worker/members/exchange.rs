@@ -1,5 +1,5 @@
-//! Keeps the members' list in step with the room's other workers, by sealed notes through the signaling server. The server can
-//! withhold notes, but cannot read or forge them.
+//! Keeps the members' list in step with the room's other workers, by sealed notes through the signaling
+//! server. The server can withhold notes, but cannot read or forge them.
 
 use super::Members;
 use super::member_list::{Member, MemberListEntries};

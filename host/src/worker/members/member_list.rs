@@ -1,5 +1,5 @@
-//! One worker's list of the room's members: devices that have paired, devices that came with the room's token, and
-//! removed devices. Merging two lists in either direction gives the same list.
+//! One worker's list of the room's members: devices that have paired, devices that came with the room's
+//! token, and removed devices. Merging two lists in either direction gives the same list.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -61,7 +61,8 @@ impl Member {
     }
 }
 
-/// The members and the removed devices of one room, as one worker knows them. As JSON: `{"members": […], "removals": […]}`.
+/// The members and the removed devices of one room, as one worker knows them. As JSON: `{"members": […],
+/// "removals": […]}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MemberList {
     members: BTreeMap<DeviceId, Member>,
