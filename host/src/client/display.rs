@@ -89,7 +89,7 @@ pub struct Display {
     painter: Option<Painter>,
     traffic: Traffic,
     last_line: Option<Instant>,
-    /// What was printed last of a job that waits.
+    /// The last line that was printed about a waiting job.
     waiting: Option<(Option<u32>, Option<String>)>,
     /// The connection's route, once there is one.
     route: Option<watch::Receiver<Option<Route>>>,
@@ -188,7 +188,7 @@ impl Display {
         match self.log {
             Log::Whole(_) if std::io::stdout().is_terminal() => self.note(text),
             Log::Whole(_) => say(text),
-            // They tell it by themselves.
+            // They show progress by themselves.
             Log::Digest(_) | Log::View => {}
         }
     }

@@ -162,7 +162,7 @@ impl RecordUpdater {
         Self { kept, saved: Instant::now(), route: None, _submitting: None }
     }
 
-    /// Keeps no record, for who only looks at a job.
+    /// Keeps no record, for a client that only looks at a job.
     pub(crate) fn nowhere() -> Self {
         Self { kept: None, saved: Instant::now(), route: None, _submitting: None }
     }

@@ -186,20 +186,20 @@ impl Room {
         self.signaling.roster(workers_with(min_gpu_memory_mib)).await
     }
 
-    /// Offers a connection for what is `wanted` and waits for it to open.
+    /// Offers a connection for `goal` and waits for it to open.
     pub(crate) async fn offer(
         &mut self,
         worker: &PeerId,
-        wanted: &Goal,
+        goal: &Goal,
     ) -> Result<Offered, ClientError> {
-        self.offer_with_question(worker, wanted, ANSWER_LIMIT).await
+        self.offer_with_question(worker, goal, ANSWER_LIMIT).await
     }
 
     /// Like [`Self::offer_with_question`], without a question.
     pub(crate) async fn offer_within(
         &mut self,
         worker: &PeerId,
-        wanted: &Goal,
+        goal: &Goal,
         limit: Duration,
     ) -> Result<Offered, ClientError> {
         let connect = |source| {
@@ -207,12 +207,12 @@ impl Room {
             ClientError::Connect { worker: worker.clone(), source }
         };
         let start = Instant::now();
-        let (offered, was_free) = self.prepare(worker, wanted).await;
+        let (offered, was_free) = self.prepare(worker, goal).await;
         let Offer { webrtc, sdp, iroh } = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
         self.notes.drain(..).for_each(|note| say(&note));
-        let offer = wanted.offer((self.own_id(), worker), attempt, sdp, iroh);
+        let offer = goal.offer((self.own_id(), worker), attempt, sdp, iroh);
         self.signaling.send(ClientMessage::Offer(offer)).await?;
         let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
         let answer = match waiting.await {
@@ -239,32 +239,28 @@ impl Room {
             Err(error) => return Err(connect(error)),
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
-        let connected = self.believe(worker, attempt, talk).await?;
+        let connected = self.verify_worker(worker, attempt, talk).await?;
         // From now on the connection holds the slot.
         self.reserved.remove(worker);
         Ok(Offered::Yes(Box::new(connected)))
     }
 
     /// The offer, and whether the room shows `worker` as free.
-    async fn prepare(
-        &self,
-        worker: &PeerId,
-        wanted: &Goal,
-    ) -> (Result<Offer, ConnectFailure>, bool) {
+    async fn prepare(&self, worker: &PeerId, goal: &Goal) -> (Result<Offer, ConnectFailure>, bool) {
         let given = self.signaling.ice_servers().borrow().clone();
         let (known, has_iroh) = oneshot::channel();
         let offering = self.connector.offer(&given, has_iroh);
-        tokio::join!(offering, self.is_free(worker, wanted, known))
+        tokio::join!(offering, self.is_free(worker, goal, known))
     }
 
     /// Whether the room shows `worker` as free for a new job. Reports whether it has iroh as soon
     /// as that is known.
-    async fn is_free(&self, worker: &PeerId, wanted: &Goal, has_iroh: oneshot::Sender<()>) -> bool {
+    async fn is_free(&self, worker: &PeerId, goal: &Goal, has_iroh: oneshot::Sender<()>) -> bool {
         let report_iroh = || {
             // The receiver is gone if the offer is complete already.
             let _ = has_iroh.send(());
         };
-        if let Goal::KnownJob(..) = wanted {
+        if let Goal::KnownJob(..) = goal {
             if self.over_iroh.as_ref() == Some(worker) {
                 report_iroh();
             }

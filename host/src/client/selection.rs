@@ -279,25 +279,25 @@ impl Round<'_> {
         for (index, worker) in
             workers.iter().enumerate().filter(|(index, _)| !order.contains(index))
         {
-            let said = selection.left_out.iter().find(|left_out| left_out.index == index);
+            let exclusion = selection.left_out.iter().find(|left_out| left_out.index == index);
             let is_busy = worker.status != WorkerStatus::Available;
-            let why = match said {
-                Some(said) => said.reason.as_str(),
+            let why = match exclusion {
+                Some(exclusion) => exclusion.reason.as_str(),
                 None if is_busy => worker.status.as_str(),
                 None => "does not fit this job",
             };
             let reason = if is_busy { SkipReason::Refused } else { SkipReason::Unfit };
             self.skipped.add(worker, reason, &why);
         }
-        let (sunk, mut ranking): (Vec<_>, Vec<_>) = order
+        let (failed_lately, mut ranking): (Vec<_>, Vec<_>) = order
             .into_iter()
             .map(|index| &workers[index])
             .filter(|worker| !self.search.failed.contains(&worker.peer_id))
             .partition(|worker| self.search.unreliable.contains(&worker.peer_id));
-        for worker in &sunk {
+        for worker in &failed_lately {
             info!(worker = %worker.peer_id, "the worker failed within the last ten minutes; asking it last");
         }
-        ranking.extend(sunk);
+        ranking.extend(failed_lately);
         ranking
     }
 
@@ -397,8 +397,8 @@ impl Round<'_> {
         let peer = &worker.peer_id;
         info!(worker = %peer, "the worker takes the job");
         // A worker of ours says more when it has accepted the job.
-        let about = about(minutes.filter(|_| !worker.speaks_native));
-        say(&format!("Selected {} ({peer}){about}", name(worker)));
+        let estimate = estimate_text(minutes.filter(|_| !worker.speaks_native));
+        say(&format!("Selected {} ({peer}){estimate}", name(worker)));
         self.room.assign(peer, self.spec).await?;
         self.offer(worker, false).await
     }
@@ -440,7 +440,7 @@ impl Round<'_> {
     }
 }
 
-fn about(minutes: Option<f64>) -> String {
+fn estimate_text(minutes: Option<f64>) -> String {
     match minutes {
         // That much is unknown.
         Some(minutes) if !(0.0..1e6).contains(&minutes) => String::new(),
