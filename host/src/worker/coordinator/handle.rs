@@ -133,8 +133,8 @@ pub(crate) enum Request {
 pub(crate) enum ClusterNews {
     /// It has taken a job.
     Submitted(JobFolder),
-    /// Where a job stands.
-    Stands(JobId, SlurmState),
+    /// The state of a job has changed.
+    State(JobId, SlurmState),
     /// A job has begun.
     Began(JobId),
     /// When a further job would start, in milliseconds since 1970.

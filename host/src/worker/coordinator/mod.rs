@@ -279,7 +279,7 @@ impl Coordinator {
                 facts.properties.insert(PROBLEMS.into(), serde_json::json!(problems));
             }
             facts.properties.extend(line);
-            facts.jobs = Running::seen(running);
+            facts.jobs = Running::publish_all(running);
             facts.status = status;
             facts.slots_free = u32::try_from(open).unwrap_or(u32::MAX);
         });
@@ -362,7 +362,7 @@ impl Coordinator {
             }
             Request::Cluster(news) => self.on_cluster(news),
             Request::Progress { job, progress } => {
-                self.update(&job, |running| running.seen.progress = progress);
+                self.update(&job, |running| running.published.progress = progress);
             }
             Request::Followed { job, route } => {
                 self.update(&job, |running| running.route = Some(route));
@@ -402,7 +402,7 @@ impl Coordinator {
     fn apply_survey(&mut self, survey: &Survey) {
         let Machine { pool, slots } = &mut self.machine;
         let (before, count) = (pool.problems(), pool.len());
-        pool.see(survey);
+        pool.apply_survey(survey);
         report_changes(&before, &pool.problems());
         let sessions = self.running.values().filter_map(Running::session).collect();
         let jobs = self.running.values().map(|job| job.gpus.as_deref());

@@ -161,7 +161,7 @@ impl Coordinator {
             Some(job) => job,
             None => JobId::new(job_id).ok()?,
         };
-        self.running.get(&job).filter(|running| running.seen.owner == *peer)?;
+        self.running.get(&job).filter(|running| running.published.owner == *peer)?;
         Some(job)
     }
 }

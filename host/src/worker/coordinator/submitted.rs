@@ -11,11 +11,11 @@ use sleap_rtc_protocol::job::JobState;
 use tracing::{info, warn};
 
 impl Coordinator {
-    /// Takes note of what is new in the cluster.
+    /// Applies news of the cluster.
     pub(crate) fn on_cluster(&mut self, news: ClusterNews) {
         match news {
             ClusterNews::Submitted(folder) => self.follow_submitted(&folder),
-            ClusterNews::Stands(job, standing) => self.stands(&job, standing),
+            ClusterNews::State(job, state) => self.apply_slurm_state(&job, state),
             ClusterNews::ExpectedStart(starts_ms) => self.cluster_starts_ms = starts_ms,
             ClusterNews::Began(job) => self.update(&job, Running::began),
         }
@@ -32,13 +32,13 @@ impl Coordinator {
         self.context.slurm.add(folder);
     }
 
-    /// Takes note of where a job stands.
-    fn stands(&mut self, job: &JobId, standing: SlurmState) {
+    /// Records why a job waits in the cluster, or that it no longer does.
+    fn apply_slurm_state(&mut self, job: &JobId, state: SlurmState) {
         let Some(running) = self.running.get_mut(job) else { return };
         if running.pending.is_none() {
             return;
         }
-        running.pending = match standing {
+        running.pending = match state {
             SlurmState::Pending { reason, starts_ms } => {
                 if reason.is_final() {
                     warn!(%job, reason = reason.0, "Slurm never starts the job as it is");
