@@ -1,9 +1,9 @@
 //! BBR3 that takes no less than CUBIC would.
 //!
-//! BBR3 yields whenever a neighbour fills the queue, and waits for seconds before it tries again. On a long
-//! path a CUBIC connection leaves it a quarter of the line. So a window of CUBIC is kept beside BBR3, and
-//! whichever of the two is faster decides. Where packets are lost without a queue, that is BBR3. CUBIC's
-//! window has a limit, so that it adds at most one round trip of queue however deep the queue is.
+//! BBR3 yields whenever a neighbour fills the queue, and waits for seconds before it tries again. On a long path a CUBIC
+//! connection leaves it a quarter of the line. So a window of CUBIC is kept beside BBR3, and whichever of the two is
+//! faster decides. Where packets are lost without a queue, that is BBR3. CUBIC's window has a limit, so that it adds at
+//! most one round trip of queue however deep the queue is.
 
 use noq_proto::RttEstimator;
 use noq_proto::congestion::{
