@@ -13,8 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "identity.json";
-/// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the
-/// server.
+/// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the server.
 const KEYS: &str = "room-keys.json";
 
 /// Why the state folder cannot be used.
