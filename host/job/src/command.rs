@@ -3,7 +3,9 @@
 //! A script reaches a process only through this module, and never through a shell. The trainer's
 //! environment is small, because a configuration can leak any variable: Hydra expands `${oc.env:NAME}`.
 
-use sleap_rtc_package::script::{ConfigOverride, Model, Run, Track, Train, TrainLegacy, Value};
+use sleap_rtc_package::script::{
+    ConfigOverride, Model, PathMap, Run, Track, Train, TrainLegacy, Value,
+};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashMap;
@@ -245,7 +247,7 @@ impl TrainerSearch {
         let config = run.config.path.as_str();
         let (folder, name) = config.rsplit_once('/').unwrap_or((".", config));
         arguments.extend(["--config-name", name, "--config-dir", folder].map(str::to_owned));
-        for (option, old, new) in &run.maps {
+        for PathMap { option, old, new } in &run.maps {
             arguments.extend([option.clone(), old.clone(), new.to_string()]);
         }
         for (old, new) in run.videos.iter().filter(|_| maps_videos(run)) {

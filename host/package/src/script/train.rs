@@ -1,7 +1,9 @@
 //! The arguments of a training command, in every dialect.
 
 use super::words::{Argument, Words};
-use super::{ConfigOverride, LineFault, NamedPath, Run, Train, TrainLegacy, Value, is_foreign};
+use super::{
+    ConfigOverride, LineFault, NamedPath, PathMap, Run, Train, TrainLegacy, Value, is_foreign,
+};
 use sleap_rtc_protocol::path::RelPath;
 
 /// The setting with the name of the model.
@@ -24,7 +26,7 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
                     let old = inline.map_or_else(|| words.needed("path"), Ok)?;
                     let new = words.needed("path")?;
                     let new = words.own_place(&new)?;
-                    maps.push((option, old, new));
+                    maps.push(PathMap { option, old, new });
                 }
                 _ => return Err(LineFault::Option(option)),
             },

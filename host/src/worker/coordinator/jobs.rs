@@ -146,7 +146,7 @@ impl Coordinator {
 
 /// Who waits for a job to start.
 pub(crate) enum LaunchedFor {
-    /// Its client, which is told.
+    /// Its client, which receives the result.
     Client(LaunchReply),
     /// Nobody: the job has waited in the queue, and its client may have gone long ago.
     Queue,

@@ -67,8 +67,15 @@ impl Relays {
     }
 }
 
-/// The peer and its room, and the permit of its connection.
-pub(crate) type Admission = (PeerId, RoomId, RelayPermit, OnDisconnectGuard, Clients);
+/// An admitted connection.
+pub(crate) struct Admission {
+    pub(crate) peer: PeerId,
+    pub(crate) room: RoomId,
+    pub(crate) permit: RelayPermit,
+    pub(crate) guard: OnDisconnectGuard,
+    /// The connections of the room's relay.
+    pub(crate) clients: Clients,
+}
 
 /// Admits the endpoint that has proved its key, by the token in its request.
 pub(crate) fn admit_token(
@@ -80,7 +87,7 @@ pub(crate) fn admit_token(
     let admitted = token(headers).and_then(|token| {
         let (peer, room) = server.signer.verify_relay(token).map_err(|_| RelayRefusal::Token)?;
         let (permit, guard, clients) = relay.admit_peer(server, &peer, &room, proved.client_key)?;
-        Ok((peer, room, permit, guard, clients))
+        Ok(Admission { peer, room, permit, guard, clients })
     });
     admitted.inspect_err(|_| server.counters.relay_refused.count())
 }
