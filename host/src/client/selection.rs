@@ -1,15 +1,17 @@
 //! Chooses the worker that gets the job.
 
+mod skipped;
 mod waiting;
 
 use super::connect::Talk;
 use super::display::say;
-use super::error::{JobRefused, NAME_CHARS, NoWorker, SkippedWorker, SkippedWorkers};
+use super::error::{JobRefused, NAME_CHARS, NoWorker};
 use super::prompt::{self, Picked};
 use super::room::{ANSWER_LIMIT, Connected, Offered, RequestReply, Room};
 use super::unreliable::Unreliable;
 use super::{Choose, ClientError, Join};
 use crate::config::{Config, Wait};
+use skipped::{SkipReason, Skipped};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::asking::{Asking, Next};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -102,60 +104,6 @@ async fn direct(
         },
         Offered::Refused(why) | Offered::Unknown(why) => Err(why.into()),
         Offered::Absent(why) => Err(why.into()),
-    }
-}
-
-/// Why a worker was skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SkipReason {
-    /// It does not take the job now, and might another time.
-    Refused,
-    /// The same, because its slots are only reserved. One of them may soon be free.
-    Reserved,
-    /// The job does not fit it.
-    Unfit,
-    /// It could not be reached, or did not answer.
-    Silent,
-    /// It has not proven its identity.
-    Untrusted,
-}
-
-/// The workers that were skipped.
-#[derive(Default)]
-pub(crate) struct Skipped(Vec<(SkippedWorker, SkipReason)>);
-
-impl Skipped {
-    fn add(&mut self, worker: &WorkerFacts, reason: SkipReason, why: &impl ToString) {
-        let (name, why) = (name(worker).to_string(), why.to_string());
-        let worker = worker.peer_id.clone();
-        info!(%worker, why, "skipped");
-        self.0.push((SkippedWorker { name, worker, why }, reason));
-    }
-
-    fn has(&self, reason: SkipReason) -> bool {
-        self.0.iter().any(|(_, other)| *other == reason)
-    }
-
-    /// Whether a worker refused that may take the job another time.
-    fn has_refusal(&self) -> bool {
-        self.has(SkipReason::Refused) || self.has(SkipReason::Reserved)
-    }
-
-    /// The workers for the user, one a line.
-    fn lines(&self) -> String {
-        let lines: Vec<String> = self.0.iter().map(|(worker, _)| worker.to_string()).collect();
-        lines.join("\n")
-    }
-
-    fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
-        let (is_untrusted, is_refused) = (self.has(SkipReason::Untrusted), self.has_refusal());
-        let workers = self.0.into_iter().map(|(worker, _)| worker).collect();
-        let skipped = SkippedWorkers { min_gpu_memory_mib, workers };
-        match is_refused {
-            _ if is_untrusted => ClientError::NoneTrusted(skipped),
-            true => JobRefused::ByAll(skipped).into(),
-            false => NoWorker::NoneFits(skipped).into(),
-        }
     }
 }
 
@@ -338,10 +286,7 @@ impl Round<'_> {
                         }
                         RequestReply::No { why, is_reserved } => {
                             asking.over(place);
-                            let reason = match is_reserved {
-                                true => SkipReason::Reserved,
-                                false => SkipReason::Refused,
-                            };
+                            let reason = SkipReason::of_refusal(is_reserved);
                             self.skipped.add(ranking[place], reason, &why);
                         }
                     }

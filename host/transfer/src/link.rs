@@ -35,6 +35,13 @@ pub enum Accept {
     ControlAndChunks,
 }
 
+impl Accept {
+    /// Chunks too if `has_room`.
+    pub(crate) fn with_chunks_if(has_room: bool) -> Self {
+        if has_room { Self::ControlAndChunks } else { Self::Control }
+    }
+}
+
 /// A message that arrives over a [`Link`].
 #[derive(Clone)]
 pub enum Incoming {

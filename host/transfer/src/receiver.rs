@@ -176,10 +176,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let mut ready_at = Instant::now();
     let outcome = loop {
         let paused = ready_at > Instant::now();
-        let accept = match unanswered < QUEUE_CHUNKS && !paused {
-            true => Accept::ControlAndChunks,
-            false => Accept::Control,
-        };
+        let accept = Accept::with_chunks_if(unanswered < QUEUE_CHUNKS && !paused);
         tokio::select! {
             biased;
             report = reports.recv() => {

@@ -1,6 +1,7 @@
 //! Chooses the worker at which the job waits for a slot.
 
-use super::{Round, Search, SkipReason, Skipped, name};
+use super::skipped::{SkipReason, Skipped};
+use super::{Round, Search, name};
 use crate::client::display::say;
 use crate::client::error::quoted;
 use crate::client::room::{Connected, Room};

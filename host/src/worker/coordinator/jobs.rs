@@ -1,8 +1,8 @@
 //! Starts jobs in their slots, finds them again after a restart, and watches them to their end.
 
 use super::handle::{ClusterNews, Launch, LaunchReply, Request};
-use super::queueing::record_end;
 use super::{Coordinator, Machine};
+use crate::blocking::blocking;
 use crate::worker::running::Running;
 use crate::worker::{WorkerContext, job_watch};
 use sleap_rtc_base::disk::is_full;
@@ -18,6 +18,9 @@ use tracing::{info, warn};
 /// How long a job that has waited is tried to be started while the disk is full, and how often.
 const FULL_DISK_LIMIT: Duration = Duration::from_secs(3600);
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long to retry writing down the end of a waiting job when its folder cannot be written.
+const WRITE_LIMIT: Duration = Duration::from_secs(600);
+const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Coordinator {
     /// Finds the jobs that an earlier run of this worker has left. Running ones keep their slots.
@@ -202,5 +205,24 @@ async fn start_patiently(
             }
             started => return started,
         }
+    }
+}
+
+/// Writes down that a job is over that has no process. Retries for a while if its
+/// folder cannot be written.
+pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
+    let deadline = Instant::now() + WRITE_LIMIT;
+    loop {
+        let (writing, outcome) = (folder.clone(), outcome.clone());
+        let error = match blocking(move || writing.settle(outcome)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error @ JobError::Io { .. })) if Instant::now() < deadline => error.to_string(),
+            Ok(Err(error)) => {
+                return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot write down the end of a job");
+            }
+            Err(error) => error.to_string(),
+        };
+        warn!(job = %folder.id(), error, "the end of a job cannot be written yet");
+        sleep(WRITE_INTERVAL).await;
     }
 }

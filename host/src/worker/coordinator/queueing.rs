@@ -2,7 +2,7 @@
 
 use super::Coordinator;
 use super::handle::{Launch, LaunchReply, Request};
-use super::jobs::LaunchedFor;
+use super::jobs::{LaunchedFor, record_end};
 use crate::blocking::blocking;
 use crate::worker::ordering;
 use crate::worker::queue_report::{QueueReport, Waiting, user_of};
@@ -15,14 +15,9 @@ use sleap_rtc_protocol::queue::{Order, WaitingJob};
 use sleap_rtc_protocol::queue_report::{Decided, Decision};
 use sleap_rtc_protocol::worker::QueueEvent;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
 use tracing::{info, warn};
-
-/// How long to retry writing down the end of a waiting job when its folder cannot be written.
-const WRITE_LIMIT: Duration = Duration::from_secs(600);
-const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Who withdraws a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,24 +264,5 @@ impl Coordinator {
             context.queue_report.send_modify(|_| {});
             context.job_over.send_replace(());
         });
-    }
-}
-
-/// Writes down that a job is over that has no process. Retries for a while if its
-/// folder cannot be written.
-pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
-    let deadline = Instant::now() + WRITE_LIMIT;
-    loop {
-        let (writing, outcome) = (folder.clone(), outcome.clone());
-        let error = match blocking(move || writing.settle(outcome)).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(error @ JobError::Io { .. })) if Instant::now() < deadline => error.to_string(),
-            Ok(Err(error)) => {
-                return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot write down the end of a job");
-            }
-            Err(error) => error.to_string(),
-        };
-        warn!(job = %folder.id(), error, "the end of a job cannot be written yet");
-        sleep(WRITE_INTERVAL).await;
     }
 }
