@@ -125,7 +125,7 @@ async fn see_off(mut link: WorkerEnd) {
 
 /// What the client opens first. A client begins only one conversation for an offer.
 enum FirstOpened {
-    Iroh(Session),
+    Iroh(Box<Session>),
     Webrtc(Channel),
     Neither,
 }
@@ -139,7 +139,7 @@ async fn opened(
     let opening = first_opened(expected, peer.as_ref(), speaks_native);
     let first = tokio::time::timeout(CONNECT_LIMIT, opening).await;
     match (first.unwrap_or(FirstOpened::Neither), peer) {
-        (FirstOpened::Iroh(session), _) => Ok(Opened::Native(WorkerEnd::on_session(session))),
+        (FirstOpened::Iroh(session), _) => Ok(Opened::Native(WorkerEnd::on_session(*session))),
         (FirstOpened::Webrtc(channel), Some(peer)) if channel.protocol() == DIALECT => {
             Ok(Opened::Native(WorkerEnd::on_channel(peer, channel)))
         }
@@ -170,7 +170,7 @@ async fn first_opened(
     tokio::pin!(channel);
     tokio::select! {
         session = session => match session {
-            Ok(session) => FirstOpened::Iroh(session),
+            Ok(session) => FirstOpened::Iroh(Box::new(session)),
             Err(error) => {
                 tracing::debug!(%error, "no connection over iroh");
                 channel.await
