@@ -1,4 +1,5 @@
-//! Names the commit that this program is built from, for `sleap-rtc --version`, and gives it a large stack on Windows.
+//! Names the commit that this program is built from, for `sleap-rtc --version`, and gives it a large stack
+//! on Windows.
 
 use std::env;
 use std::path::Path;

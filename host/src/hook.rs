@@ -14,7 +14,8 @@ use tokio::process::{Child, Command};
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The variables of the job, and of this program: a command inherits no other ones of ours, which may be secrets.
+/// The variables of the job, and of this program: a command inherits no other ones of ours, which may be
+/// secrets.
 const PREFIX: &str = "SLEAP_RTC_";
 /// The most characters of a text that others chose.
 const CHARS: usize = 300;

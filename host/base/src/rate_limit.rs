@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A rate limiter (GCRA): stores the time until which the permitted rate is used up. Each use adds the time that it takes at
-/// that rate.
+/// A rate limiter (GCRA): stores the time until which the permitted rate is used up. Each use adds the time
+/// that it takes at that rate.
 ///
 /// ```
 /// use sleap_rtc_base::rate_limit::RateLimit;
@@ -49,8 +49,8 @@ impl RateLimit {
         })
     }
 
-    /// Whether everything is paid for.
-    pub fn is_even(&self, now: Instant) -> bool {
+    /// Whether nothing is used now: everything is paid for.
+    pub fn is_unused(&self, now: Instant) -> bool {
         self.paid_at <= now
     }
 }

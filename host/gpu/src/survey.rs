@@ -29,7 +29,8 @@ pub fn survey() -> Survey {
     decide(by_library.map_err(|failure| failure.message()), by_program, &driver_files)
 }
 
-/// Combines both answers. `by_program` is absent if `nvidia-smi` was not asked or is not installed.
+/// Combines both answers. `by_library` fails without a message if the library is not installed. `by_program`
+/// is absent if `nvidia-smi` was not asked or is not installed.
 /// `driver_files` are the files on this machine that belong to a driver.
 fn decide(
     by_library: Result<Inventory, Option<String>>,

@@ -3,7 +3,9 @@
 //! A script reaches a process only through this module, and never through a shell. The trainer's
 //! environment is small, because a configuration can leak any variable: Hydra expands `${oc.env:NAME}`.
 
-use sleap_rtc_package::script::{ConfigOverride, Model, Run, Track, Train, TrainLegacy, Value};
+use sleap_rtc_package::script::{
+    ConfigOverride, Model, PathMap, Run, Track, Train, TrainLegacy, Value,
+};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use std::collections::HashMap;
@@ -142,26 +144,26 @@ impl TrainerSearch {
         Self { trainer, ..self }
     }
 
-    /// The operator's command for `verb`.
-    fn named(&self, verb: &str) -> Option<(PathBuf, Vec<String>)> {
+    /// The command that the operator configured, for `verb`.
+    fn operators_command(&self, verb: &str) -> Option<CommandLine> {
         let (program, arguments) = self.trainer.as_deref()?.split_first()?;
         let program = match program.contains('/') {
             true => PathBuf::from(program),
             false => self.find(program).unwrap_or_else(|| PathBuf::from(program)),
         };
         let arguments = arguments.iter().cloned().chain([verb.to_owned()]);
-        Some((program, arguments.collect()))
+        Some(CommandLine { program, arguments: arguments.collect() })
     }
 
     /// `python -m`, for a sleap-nn that was installed without a program of its own.
-    fn python_module(&self, verb: &str) -> Option<(PathBuf, Vec<String>)> {
-        let python = ["python", "python3"].into_iter().find_map(|name| self.find(name))?;
-        let libraries = python.parent()?.parent()?.join("lib").read_dir().ok()?;
+    fn python_module(&self, verb: &str) -> Option<CommandLine> {
+        let program = ["python", "python3"].into_iter().find_map(|name| self.find(name))?;
+        let libraries = program.parent()?.parent()?.join("lib").read_dir().ok()?;
         let has_module = |library: std::fs::DirEntry| {
             library.path().join("site-packages/sleap_nn/cli.py").is_file()
         };
         let arguments = ["-m", "sleap_nn.cli", verb].map(str::to_owned).to_vec();
-        libraries.flatten().any(has_module).then_some((python, arguments))
+        libraries.flatten().any(has_module).then_some(CommandLine { program, arguments })
     }
 
     /// The trainer of SLEAP 1.4.1.
@@ -178,16 +180,20 @@ impl TrainerSearch {
 
     /// The first of these that is installed: the operator's command, sleap-nn's program, its older
     /// names, SLEAP's programs, a Python with the module.
-    pub(crate) fn find_command(&self, verb: &str) -> Result<(PathBuf, Vec<String>), CommandError> {
-        if let Some(named) = self.named(verb) {
-            return Ok(named);
+    pub(crate) fn find_command(&self, verb: &str) -> Result<CommandLine, CommandError> {
+        if let Some(command) = self.operators_command(verb) {
+            return Ok(command);
         }
         let own: &[&str] = match verb {
             PREDICT => &["sleap-nn-predict", "sleap-nn-track"],
             _ => &["sleap-nn-train"],
         };
-        let with_verb = |name: &str| Some((self.find(name)?, vec![verb.to_owned()]));
-        let without = || own.iter().find_map(|name| Some((self.find(name)?, Vec::new())));
+        let installed = |name: &str, arguments: &[&str]| {
+            let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+            Some(CommandLine { program: self.find(name)?, arguments })
+        };
+        let with_verb = |name: &str| installed(name, &[verb]);
+        let without = || own.iter().find_map(|name| installed(name, &[]));
         with_verb("sleap-nn")
             .or_else(without)
             .or_else(|| with_verb("sleap"))
@@ -212,9 +218,9 @@ impl TrainerSearch {
     /// The program for one run.
     pub fn program(&self, run: &Run) -> Result<PathBuf, CommandError> {
         match run {
-            Run::Train(_) => Ok(self.find_command(TRAIN)?.0),
+            Run::Train(_) => Ok(self.find_command(TRAIN)?.program),
             Run::TrainLegacy(run) => self.legacy(run),
-            Run::Track(_) => Ok(self.find_command(PREDICT)?.0),
+            Run::Track(_) => Ok(self.find_command(PREDICT)?.program),
         }
     }
 
@@ -237,11 +243,11 @@ impl TrainerSearch {
     }
 
     fn train(&self, run: &Train, ports: Option<Ports>) -> Result<CommandLine, CommandError> {
-        let (program, mut arguments) = self.find_command(TRAIN)?;
+        let CommandLine { program, mut arguments } = self.find_command(TRAIN)?;
         let config = run.config.path.as_str();
         let (folder, name) = config.rsplit_once('/').unwrap_or((".", config));
         arguments.extend(["--config-name", name, "--config-dir", folder].map(str::to_owned));
-        for (option, old, new) in &run.maps {
+        for PathMap { option, old, new } in &run.maps {
             arguments.extend([option.clone(), old.clone(), new.to_string()]);
         }
         for (old, new) in run.videos.iter().filter(|_| maps_videos(run)) {
@@ -269,7 +275,7 @@ impl TrainerSearch {
         run: &Track,
         made: &HashMap<usize, PathBuf>,
     ) -> Result<CommandLine, CommandError> {
-        let (program, mut arguments) = self.find_command(PREDICT)?;
+        let CommandLine { program, mut arguments } = self.find_command(PREDICT)?;
         let data = run.mounted.clone().unwrap_or_else(|| run.data.path.to_string());
         arguments.extend(["--data_path".to_owned(), data]);
         for model in &run.models {
@@ -303,6 +309,8 @@ const TRAIN: &str = "train";
 /// The verb for a prediction, in sleap-nn 0.3.
 const PREDICT: &str = "predict";
 const TRACK: &str = "track";
+/// The verb is among this many words. Behind them come arguments of the user, which may be the same word.
+const MAX_WORDS_TO_VERB: usize = 8;
 /// The option with which a trainer reports progress as JSON lines on stdout.
 const GUI: &str = "--gui";
 
@@ -315,7 +323,8 @@ impl CommandLine {
 
     /// The same command as versions before 0.3 spell it, or `None` if they spell it alike.
     pub fn as_older_versions(mut self) -> Option<Self> {
-        let verb = self.arguments.iter_mut().take(8).find(|word| *word == PREDICT)?;
+        let mut first_words = self.arguments.iter_mut().take(MAX_WORDS_TO_VERB);
+        let verb = first_words.find(|word| *word == PREDICT)?;
         *verb = TRACK.to_owned();
         Some(self)
     }
@@ -346,7 +355,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The variables that a trainer sees: a fixed list, and those that the operator adds.
-pub fn scrubbed(
+pub fn trainer_environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     pass_env: &[String],
 ) -> Vec<(OsString, OsString)> {
@@ -360,7 +369,7 @@ pub fn scrubbed(
 }
 
 /// The names of the variables that a trainer sees only because the operator adds them.
-pub fn added(
+pub fn added_by_operator(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     pass_env: &[String],
 ) -> Vec<String> {
@@ -466,7 +475,7 @@ mod tests {
         let given =
             ["PATH", "LC_ALL", "CUDA_VISIBLE_DEVICES", "SLEAP_RTC_TOKEN", "AWS_SECRET", "MINE_X"];
         let given = given.map(|name| (OsString::from(name), OsString::new()));
-        let names: Vec<_> = scrubbed(given, &["MINE_*".to_owned()])
+        let names: Vec<_> = trainer_environment(given, &["MINE_*".to_owned()])
             .into_iter()
             .map(|(name, _)| name.into_string().unwrap())
             .collect();
@@ -487,7 +496,7 @@ mod tests {
         ];
         let passed = |pass_env: &[String]| {
             let given = given.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-            scrubbed(given, pass_env).len()
+            trainer_environment(given, pass_env).len()
         };
         assert_eq!(passed(&[]), 6);
         assert_eq!(passed(&["HTTPS_PROXY".to_owned()]), 7);

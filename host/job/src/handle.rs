@@ -3,7 +3,7 @@
 //! The process outlives the worker that started it. A worker can get a [`JobHandle`] at any time, for a
 //! job that runs or that has ended.
 
-use super::command::scrubbed;
+use super::command::trainer_environment;
 use super::control::{self, ACCEPTED, JobCommand};
 use super::error::{JobError, io_error};
 use super::events::EventReader;
@@ -76,7 +76,7 @@ pub(crate) async fn start(
         .arg("run-job")
         .arg(folder.path())
         .env_clear()
-        .envs(scrubbed(std::env::vars_os(), &pass))
+        .envs(trainer_environment(std::env::vars_os(), &pass))
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(io_error("write to", &said))?)
         .stderr(log)

@@ -203,7 +203,7 @@ impl Runner {
     /// Withholds variables that the operator adds for all jobs from a package that asks for them by
     /// name, because the package could leak them.
     fn withhold(&mut self, package: &Path) {
-        let added = super::command::added(std::env::vars_os(), &self.settings.pass_env);
+        let added = super::command::added_by_operator(std::env::vars_os(), &self.settings.pass_env);
         let withheld = named_in(package, added);
         for name in &withheld {
             self.recorder.remark(&format!(

@@ -142,7 +142,8 @@ impl RunnerSettings {
 
     /// The whole environment of a trainer.
     pub fn trainer_variables(&self) -> Vec<(OsString, OsString)> {
-        let mut variables = super::command::scrubbed(std::env::vars_os(), &self.pass_env);
+        let mut variables =
+            super::command::trainer_environment(std::env::vars_os(), &self.pass_env);
         variables
             .retain(|(name, _)| !self.withheld.iter().any(|withheld| name == withheld.as_str()));
         let mut set = |name: &str, value: &str| {
@@ -180,7 +181,7 @@ impl RunnerSettings {
 
     /// The files that variables of `pass_env` name: the operator wants trainers to use them.
     fn passed_files(&self, variables: &[(OsString, OsString)]) -> Vec<PathBuf> {
-        let added = super::command::added(variables.iter().cloned(), &self.pass_env);
+        let added = super::command::added_by_operator(variables.iter().cloned(), &self.pass_env);
         let is_added = |name: &OsString| added.iter().any(|added| name == added.as_str());
         let values = variables.iter().filter(|(name, _)| is_added(name));
         values.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute()).collect()

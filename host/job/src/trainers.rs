@@ -167,14 +167,14 @@ async fn probe(
 ) -> Trainer {
     let mut last = Trainer::Missing(String::new());
     for verb in verbs {
-        let (program, arguments) = match trainer_search.find_command(verb) {
+        let question = match trainer_search.find_command(verb) {
             Ok(found) => found,
             Err(error) => {
                 last = Trainer::Missing(error.to_string());
                 continue;
             }
         };
-        let question = CommandLine { program: program.clone(), arguments };
+        let program = question.program.clone();
         last = match ask_for_help(question, settings).await {
             Ok(()) => return Trainer::Works(program),
             Err(complaint) => Trainer::Broken(program, complaint),
@@ -206,8 +206,9 @@ async fn ask_for_help(
     Err(Complaint { words, is_denied: settings.is_confined() && is_denied(&said) })
 }
 
-/// Whether a wrapper script around the trainer fails in its own code rather than because a module or a file is missing. It may
-/// parse its arguments and not expect `--help`, which jobs never pass, so this failure proves nothing.
+/// Whether a wrapper script around the trainer fails in its own code rather than because a module or a file
+/// is missing. It may parse its arguments and not expect `--help`, which jobs never pass, so this failure
+/// proves nothing.
 fn stumbles(said: &str, program: &Path) -> bool {
     const WANTS: [&str; 5] =
         ["ModuleNotFoundError", "ImportError", "OSError", "FileNotFoundError", "PermissionError"];
@@ -227,8 +228,7 @@ fn is_denied(said: &str) -> bool {
 /// What sleap-nn reports about its environment, for example PyTorch and CUDA. Older versions report
 /// nothing.
 pub async fn system_report(settings: &RunnerSettings) -> Option<String> {
-    let (program, arguments) = settings.trainer_search().find_command("system").ok()?;
-    let question = CommandLine { program, arguments };
+    let question = settings.trainer_search().find_command("system").ok()?;
     let output = settings.answer(&question, HELP_LIMIT).await.ok()?;
     let report = String::from_utf8_lossy(&output.stdout);
     output.status.success().then(|| report.chars().take(MAX_REPORT_CHARS).collect())

@@ -66,7 +66,7 @@ pub fn labels_in(results: &[PathBuf]) -> Vec<PathBuf> {
 impl TrainerSearch {
     /// The Python in which sleap-nn runs, without arguments.
     fn python(&self) -> Option<CommandLine> {
-        let (program, mut arguments) = self.find_command("").ok()?;
+        let CommandLine { program, mut arguments } = self.find_command("").ok()?;
         arguments.pop();
         // `python -m sleap_nn.cli`, `conda run -n sleap sleap-nn`.
         if arguments.iter().any(|word| word == "-m") {

@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::frame::{self, ClientFrame, FrameError, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::liveness::{Liveness, LivenessEvent};
-use sleap_rtc_transfer::{Incoming, Link, LinkError};
+use sleap_rtc_transfer::{Accept, Incoming, Link, LinkError};
 use sleap_rtc_trust::handshake::Transcript;
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -78,7 +78,7 @@ pub struct FrameChannel<Out, In> {
     /// The connection of a data channel, if it must be closed with the conversation.
     connection: Option<rtc::Connection>,
     /// A chunk that arrived too early. Reading stops until a transfer accepts chunks.
-    unwanted: Option<Bytes>,
+    early_chunk: Option<Bytes>,
     /// Set once both sides have proven who they are.
     transcript: Option<Transcript>,
     waiting: VecDeque<In>,
@@ -112,7 +112,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         Self {
             wire,
             connection: None,
-            unwanted: None,
+            early_chunk: None,
             transcript: None,
             waiting: VecDeque::new(),
             liveness: Arc::new(watch::Sender::new(Liveness::new(Instant::now()))),
@@ -204,8 +204,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
             let message = tokio::select! {
                 message = self.message() => message?,
                 () = tokio::time::sleep_until(ping_at.into()), if Out::ping().is_some() => {
-                    self.record(LivenessEvent::PingSent);
-                    self.try_send(Out::ping()).await;
+                    self.send_ping().await;
                     continue;
                 }
             };
@@ -237,6 +236,11 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         Ok(Some(frame).filter(|frame| !frame.is_ping() && !frame.is_pong()))
     }
 
+    async fn send_ping(&self) {
+        self.record(LivenessEvent::PingSent);
+        self.try_send(Out::ping()).await;
+    }
+
     async fn try_send(&self, frame: Option<Out>) {
         let Some(Ok(text)) = frame.as_ref().map(frame::encode) else { return };
         // A full send buffer does no harm: its data shows the other side that this end is alive.
@@ -265,30 +269,29 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    /// The next message for a transfer. Takes chunks only if `chunks` is set. If chunks travel
-    /// apart from the conversation, the client pings: the chunks then do not delay the ping, and
-    /// the worker reads it in time.
-    async fn next_of_transfer(&mut self, chunks: bool) -> Result<Incoming, DialectOrInterrupt> {
+    /// The next message for a transfer. If chunks travel apart from the conversation, the client pings: the
+    /// chunks then do not delay the ping, and the worker reads it in time.
+    async fn next_of_transfer(&mut self, accept: Accept) -> Result<Incoming, DialectOrInterrupt> {
+        let takes_chunks = accept == Accept::ControlAndChunks;
         loop {
-            if let Some(chunk) = self.unwanted.take_if(|_| chunks) {
+            if let Some(chunk) = self.early_chunk.take_if(|_| takes_chunks) {
                 return Ok(Incoming::Chunk(chunk));
             }
             let ping_at = self.liveness.borrow().ping_at();
             let asks = Out::ping().is_some() && self.wire.separates_chunks();
             let message = tokio::select! {
                 biased;
-                message = self.wire.recv(&self.cut), if self.unwanted.is_none() => message,
-                chunk = self.wire.next_chunk(), if chunks => return Ok(Incoming::Chunk(chunk)),
+                message = self.wire.recv(&self.cut), if self.early_chunk.is_none() => message,
+                chunk = self.wire.next_chunk(), if takes_chunks => return Ok(Incoming::Chunk(chunk)),
                 () = tokio::time::sleep_until(ping_at.into()), if asks => {
-                    self.record(LivenessEvent::PingSent);
-                    self.try_send(Out::ping()).await;
+                    self.send_ping().await;
                     continue;
                 }
                 // A chunk waits until the transfer accepts it, and nothing behind it is read.
                 else => std::future::pending().await,
             };
             match self.heard(message)? {
-                Message::Binary(chunk) => self.unwanted = Some(chunk),
+                Message::Binary(chunk) => self.early_chunk = Some(chunk),
                 Message::Text(text) => {
                     let Some(frame) = self.decode(&text).await? else { continue };
                     match frame.into_transfer() {
@@ -328,8 +331,8 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
         self.send(&Out::from_transfer(frame)).await.map_err(lost)
     }
 
-    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
-        self.next_of_transfer(chunks).await.map_err(|error| match error {
+    async fn next(&mut self, accept: Accept) -> Result<Incoming, LinkError> {
+        self.next_of_transfer(accept).await.map_err(|error| match error {
             DialectOrInterrupt::Dialect(error) => lost(error),
             DialectOrInterrupt::Interrupt(reason) => LinkError::Interrupted(reason),
         })

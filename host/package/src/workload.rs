@@ -140,7 +140,8 @@ impl Unet {
         f64::from(self.filters) * self.rate.powi(level.cast_signed())
     }
 
-    /// The input, and what each level keeps for the gradients: two layers on the way down and two on the way up.
+    /// The input, and what each level keeps for the gradients: two layers on the way down and two on the
+    /// way up.
     fn memory(&self, input: ImageSize) -> MemoryNeed {
         let (height, width) = (f64::from(input.height), f64::from(input.width));
         let level =

@@ -1,12 +1,12 @@
 //! Lists of records for a guest, in one block of its memory.
 //!
-//! By the canonical ABI a host asks the guest for memory once for each text and each list: 24 times for the full
-//! record of a worker. To enter WebAssembly so often takes longer than everything else in a call. A guest
-//! that never frees memory cannot tell one block from many, so such a guest gets one. The embedded plugins are such
-//! guests (`plugins/largest-gpu/src/bump.rs`); all others get their memory piece by piece.
+//! By the canonical ABI a host asks the guest for memory once for each text and each list: 24 times for the
+//! full record of a worker. To enter WebAssembly so often takes longer than everything else in a call. A
+//! guest that never frees memory cannot tell one block from many, so such a guest gets one. The embedded
+//! plugins are such guests (`plugins/largest-gpu/src/bump.rs`); all others get their memory piece by piece.
 //!
-//! The engine hides the traits that are implemented here, because they may change with its version. The compiler finds
-//! such a change, and a test compares both ways.
+//! The engine hides the traits that are implemented here, because they may change with its version. The
+//! compiler finds such a change, and a test compares both ways.
 
 use super::bindings::queueing::{RunningJob, WaitingJob};
 use super::bindings::types::{

@@ -18,7 +18,8 @@ use sleap_rtc_protocol::job::Reason;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// The plugins of one extension point as the rules of this module see them: [`super::chain::PluginChain`], or a script in tests.
+/// The plugins of one extension point as the rules of this module see them: [`super::chain::PluginChain`],
+/// or a script in tests.
 pub(crate) trait PluginList<Q: Question> {
     /// How many there are.
     fn len(&self) -> usize;
@@ -50,7 +51,8 @@ pub(crate) struct PluginInfo {
 }
 
 impl PluginInfo {
-    /// What happens if it fails: `instead`, unless its `on_failure` is `refuse`, or `instead` is itself.
+    /// What follows a failure of this plugin. Nobody answers if `on_failure` is `refuse`, or if the built-in
+    /// plugin would replace itself.
     fn fallback(&self, instead: Fallback) -> Fallback {
         match self.on_failure {
             OnFailure::Refuse => Fallback::Nobody,
@@ -87,6 +89,12 @@ impl Fallback {
     }
 }
 
+/// An answer, and the name of the plugin that gave it.
+pub(crate) struct Answered<A> {
+    pub answer: A,
+    pub by: Arc<str>,
+}
+
 /// One decision of a list of plugins.
 struct Decision<'p, Q, P> {
     plugins: &'p P,
@@ -113,11 +121,11 @@ impl<'p, Q: Question, P: PluginList<Q>> Decision<'p, Q, P> {
         }
     }
 
-    /// The built-in plugin's answer, with its name.
-    fn ask_built_in(&mut self, question: &mut Q) -> Option<(Q::Answer, Arc<str>)> {
+    /// Asks the built-in plugin.
+    fn ask_built_in(&mut self, question: &mut Q) -> Option<Answered<Q::Answer>> {
         let name = self.plugins.built_in();
         match self.plugins.ask_built_in(question) {
-            Ok(answer) => Some((answer, name)),
+            Ok(answer) => Some(Answered { answer, by: name }),
             Err(failure) => {
                 let built_in =
                     PluginInfo { name, on_failure: OnFailure::Refuse, is_built_in: true };
@@ -127,12 +135,11 @@ impl<'p, Q: Question, P: PluginList<Q>> Decision<'p, Q, P> {
         }
     }
 
-    /// The answer of the plugin at `place` or, if that fails and may be replaced, of the built-in one; with
-    /// the name of who answered.
-    fn ask_or_built_in(&mut self, place: usize, question: &mut Q) -> Option<(Q::Answer, Arc<str>)> {
+    /// Asks the plugin at `place` or, if that fails and may be replaced, the built-in one.
+    fn ask_or_built_in(&mut self, place: usize, question: &mut Q) -> Option<Answered<Q::Answer>> {
         let plugin = self.plugins.info(place);
         let failure = match self.plugins.ask(place, question) {
-            Ok(answer) => return Some((answer, plugin.name)),
+            Ok(answer) => return Some(Answered { answer, by: plugin.name }),
             Err(failure) => failure,
         };
         let then = plugin.fallback(Fallback::BuiltIn);
@@ -154,7 +161,7 @@ impl<'p, Q: Question, P: PluginList<Q>> Decision<'p, Q, P> {
 /// Ranks: the first plugin ranks, each further one narrows.
 pub(crate) fn rank(plugins: &impl PluginList<Select>, question: &mut Select) -> Selection {
     let mut decision = Decision::new(plugins);
-    let Some((ranking, by)) = decision.ask_or_built_in(0, question) else {
+    let Some(Answered { answer: ranking, by }) = decision.ask_or_built_in(0, question) else {
         return Selection { notice: decision.notice(), ..Selection::default() };
     };
     let mut selection = Selection::new(&by, ranking);
@@ -230,42 +237,43 @@ pub(crate) fn admit(plugins: &impl PluginList<Check>, mut question: Check) -> Ve
     let mut reasons: Vec<Reason> = Vec::new();
     for place in 0..plugins.len() {
         let mut decision = Decision::new(plugins);
-        let said = match decision.ask_or_built_in(place, &mut question) {
-            Some((Verdict::Yes, _)) => Vec::new(),
-            Some((Verdict::No(reasons), _)) => reasons,
+        let verdict = decision.ask_or_built_in(place, &mut question).map(|said| said.answer);
+        let said = match verdict {
+            Some(Verdict::Yes) => Vec::new(),
+            Some(Verdict::No(reasons)) => reasons,
             None => vec![Verdict::failure_reason(decision.notice())],
         };
-        // The built-in plugin may have answered twice.
+        // Two failed plugins may both have been replaced by the built-in one, which then gives its reasons
+        // twice.
         let new: Vec<_> = said.into_iter().filter(|reason| !reasons.contains(reason)).collect();
         reasons.extend(new);
     }
     if reasons.is_empty() { Verdict::Yes } else { Verdict::No(reasons) }
 }
 
-/// What it means that no plugin has an opinion, and none has failed.
+/// What follows when no plugin has an opinion, and none has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Silence {
+pub(crate) enum WhenNobodyAnswers {
     /// There is no answer.
-    Stays,
+    NoAnswer,
     /// The built-in plugin answers.
-    BuiltIn,
+    AskBuiltIn,
 }
 
 /// What came of asking one plugin after the other.
 pub(crate) struct FirstAnswer<A> {
-    /// The answer, and the plugin that gave it.
-    pub answer: Option<(A, Arc<str>)>,
+    pub answered: Option<Answered<A>>,
     /// A line for the user about each plugin that failed before.
-    pub failed: Vec<String>,
+    pub notices: Vec<String>,
 }
 
 /// Asks one plugin after the other until one answers, by `is_answer`. If none does, the built-in plugin
-/// answers, if one failed whose `on_failure` is `default`; `silence` says what happens if none failed.
-pub(crate) fn first<Q: Question>(
+/// answers, if one failed whose `on_failure` is `default`; `otherwise` says what follows if none failed.
+pub(crate) fn ask_until_answered<Q: Question>(
     plugins: &impl PluginList<Q>,
     mut question: Q,
     is_answer: impl Fn(&Q::Answer) -> bool,
-    silence: Silence,
+    otherwise: WhenNobodyAnswers,
 ) -> FirstAnswer<Q::Answer> {
     let (mut falls_back, mut has_built_in) = (false, false);
     let mut decision = Decision::new(plugins);
@@ -274,8 +282,8 @@ pub(crate) fn first<Q: Question>(
         has_built_in |= plugin.is_built_in;
         match plugins.ask(place, &mut question) {
             Ok(answer) if is_answer(&answer) => {
-                let answer = Some((answer, plugin.name));
-                return FirstAnswer { answer, failed: decision.notices };
+                let answered = Some(Answered { answer, by: plugin.name });
+                return FirstAnswer { answered, notices: decision.notices };
             }
             Ok(_) => {}
             Err(failure) => {
@@ -290,20 +298,21 @@ pub(crate) fn first<Q: Question>(
         }
     }
     let none_failed = decision.notices.is_empty();
-    let asks_built_in = falls_back || (none_failed && silence == Silence::BuiltIn);
-    let answer = match asks_built_in && !has_built_in {
+    let asks_built_in = falls_back || (none_failed && otherwise == WhenNobodyAnswers::AskBuiltIn);
+    let answered = match asks_built_in && !has_built_in {
         true => decision.ask_built_in(&mut question),
         false => None,
     };
-    FirstAnswer { answer, failed: decision.notices }
+    FirstAnswer { answered, notices: decision.notices }
 }
 
 /// Orders the jobs that wait: the first plugin that answers.
 pub(crate) fn order(plugins: &impl PluginList<OrderLine>, question: OrderLine) -> LineOrder {
-    let FirstAnswer { answer, failed } =
-        first(plugins, question, Option::is_some, Silence::BuiltIn);
-    match (answer, failed.join(" and ")) {
-        (Some((Some(places), by)), why) => {
+    let otherwise = WhenNobodyAnswers::AskBuiltIn;
+    let FirstAnswer { answered, notices } =
+        ask_until_answered(plugins, question, Option::is_some, otherwise);
+    match (answered, notices.join(" and ")) {
+        (Some(Answered { answer: Some(places), by }), why) => {
             let because = if why.is_empty() { why } else { format!(", because {why}") };
             LineOrder::Decided { by: format!("{by}{because}"), places }
         }

@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How long reading and compiling a plugin may take. One written in Python takes ten seconds, and more than forty where
-/// all processors are busy, as a worker's are.
+/// How long reading and compiling a plugin may take. One written in Python takes ten seconds, and more than
+/// forty where all processors are busy, as a worker's are.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// The result of `work`, or `None` if it takes longer than `limit`. The work then continues, and

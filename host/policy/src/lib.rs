@@ -54,7 +54,7 @@ pub use options::{OnFailure, PluginConfig, PolicyConfig};
 pub use questions::order::{JobHere, Line};
 
 use chain::PluginChain;
-use compose::Silence;
+use compose::WhenNobodyAnswers;
 use limits::CallLimits;
 use questions::order::OrderLine;
 use questions::{Check, EstimateDuration, Select};
@@ -159,8 +159,8 @@ impl Policies {
         Ok(Self { points: Arc::new(points), asker: None })
     }
 
-    /// Loads the embedded plugins for `points` on a thread that may block, so that the first question need not wait
-    /// until they are compiled. Where a plugin does not load, the first question says why.
+    /// Loads the embedded plugins for `points` on a thread that may block, so that the first question need
+    /// not wait until they are compiled. Where a plugin does not load, the first question says why.
     pub fn prepare(&self, points: &'static [ExtensionPoint]) {
         let loaded = Arc::clone(&self.points);
         tokio::task::spawn_blocking(move || {
@@ -217,9 +217,10 @@ impl Policies {
         let question =
             EstimateDuration { context, job: facts::job(job), worker: facts::worker(worker) };
         let estimated = self.decide(ExtensionPoint::Estimate, |chain| {
-            compose::first(chain, question, Option::is_some, Silence::Stays).answer
+            let otherwise = WhenNobodyAnswers::NoAnswer;
+            compose::ask_until_answered(chain, question, Option::is_some, otherwise).answered
         });
-        estimated.await.ok().flatten().and_then(|(estimate, _)| estimate)
+        estimated.await.ok().flatten().and_then(|estimate| estimate.answer)
     }
 
     /// The order in which the jobs start that wait at `worker`.

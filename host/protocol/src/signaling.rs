@@ -60,6 +60,13 @@ pub struct Register {
 #[serde(transparent)]
 pub struct Sdp(pub String);
 
+impl Sdp {
+    /// What a peer without WebRTC sends.
+    pub fn none() -> Self {
+        Self(String::new())
+    }
+}
+
 impl fmt::Debug for Sdp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sdp({} bytes)", self.0.len())
@@ -73,7 +80,7 @@ pub struct Description {
     pub sender: PeerId,
     /// The receiving peer.
     pub target: PeerId,
-    /// The description, including all candidates (there is no trickle ICE).
+    /// The description, including all candidates (there is no trickle ICE). Empty without WebRTC.
     pub sdp: Sdp,
     /// Dialects that the sender speaks besides the Python one. Python peers send none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,6 +111,11 @@ pub struct EndpointAddress {
 }
 
 impl Description {
+    /// Whether the sender has WebRTC. One without it sends an empty description.
+    pub fn has_webrtc(&self) -> bool {
+        !self.sdp.0.is_empty()
+    }
+
     /// Whether the sender speaks `sleap-rtc/1`.
     pub fn speaks_native(&self) -> bool {
         self.protocols.iter().any(|name| name == crate::DIALECT)

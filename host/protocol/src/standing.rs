@@ -1,9 +1,9 @@
 //! How peers have used their reserved slots. Peers that let reservations expire come after peers
 //! that do not.
 //!
-//! A fault is a reservation that its holder let end without a job. It counts against the peer and its address, because
-//! anybody can sign in as a new peer. Faults are forgotten after a while. Time
-//! is an argument.
+//! A fault is a reservation that its holder let end without a job. It counts against the peer and its
+//! address, because anybody can sign in as a new peer. Faults are forgotten after a while. Time is an
+//! argument.
 
 use crate::ids::{AddressTag, PeerId};
 use std::collections::HashMap;

@@ -52,11 +52,11 @@ pub enum Slot {
 pub enum WorkerStatus {
     /// The worker takes a new job.
     Available,
-    /// No slot is free, and at least one is reserved.
+    /// No slot is open for a new job, and at least one is reserved.
     Reserved,
-    /// A job runs in every slot.
+    /// No slot is open for a new job, and none is reserved.
     Busy,
-    /// The worker takes no new jobs until its operator allows it.
+    /// The worker takes no new jobs for now: its operator, its disk or its GPUs do not allow it.
     Maintenance,
     /// A status that this program does not know.
     #[serde(other)]
@@ -137,10 +137,10 @@ pub enum WorkerEvent {
         /// For each slot, by index.
         mib: Vec<u64>,
     },
-    /// Take no new jobs.
-    Drain,
-    /// Take new jobs again.
-    Resume,
+    /// From now on, the worker takes no new jobs.
+    BeginMaintenance,
+    /// It takes new jobs again.
+    EndMaintenance,
 }
 
 impl From<QueueEvent> for WorkerEvent {
@@ -155,7 +155,7 @@ pub enum Refused {
     /// No slot is free.
     #[error("no slot is free (the worker is {})", .0.as_str())]
     NoSlot(WorkerStatus),
-    /// The operator allows no new jobs.
+    /// The worker is in maintenance.
     #[error("the worker is in maintenance and takes no new jobs")]
     Maintenance,
     /// No slot can run a job, although nothing runs.
@@ -234,8 +234,8 @@ impl WorkerState {
         &self.slots
     }
 
-    /// How many slots are free and can run a job.
-    pub fn free(&self) -> usize {
+    /// How many slots a new job could have now: vacant, usable, and not waited for by the queue.
+    pub fn open_slots(&self) -> usize {
         (0..self.slots.len()).filter(|slot| self.is_open(*slot)).count()
     }
 
@@ -290,7 +290,7 @@ impl WorkerState {
     pub fn status(&self) -> WorkerStatus {
         if self.maintenance {
             WorkerStatus::Maintenance
-        } else if self.free() > 0 {
+        } else if self.open_slots() > 0 {
             WorkerStatus::Available
         } else if self.slots.iter().any(|slot| matches!(slot, Slot::Reserved { .. })) {
             WorkerStatus::Reserved
@@ -384,8 +384,8 @@ impl WorkerState {
                     self.queue.touch();
                 }
             }
-            WorkerEvent::Drain => self.maintenance = true,
-            WorkerEvent::Resume => self.maintenance = false,
+            WorkerEvent::BeginMaintenance => self.maintenance = true,
+            WorkerEvent::EndMaintenance => self.maintenance = false,
         }
         Ok(self.status())
     }
@@ -410,10 +410,15 @@ impl WorkerState {
 
     /// Frees a slot, or gives it to a surplus job (see the module).
     fn release(&mut self, slot: usize) {
-        self.slots[slot] = match self.surplus.is_empty() {
+        self.slots[slot] = self.next_occupant();
+    }
+
+    /// What a slot without a job holds next: the first surplus job, or nothing.
+    fn next_occupant(&mut self) -> Slot {
+        match self.surplus.is_empty() {
             true => Slot::Free,
             false => Slot::Running { job: self.surplus.remove(0) },
-        };
+        }
     }
 
     fn reserve(&mut self, peer: PeerId, until: Instant) -> Result<(), Refused> {
@@ -438,10 +443,8 @@ impl WorkerState {
     fn set_usable(&mut self, usable: &[bool]) {
         for slot in self.slots.len()..usable.len() {
             self.order.push(slot);
-            self.slots.push(match self.surplus.is_empty() {
-                true => Slot::Free,
-                false => Slot::Running { job: self.surplus.remove(0) },
-            });
+            let occupant = self.next_occupant();
+            self.slots.push(occupant);
         }
         let usable: Vec<bool> = (0..self.slots.len())
             .map(|slot| usable.get(slot).copied().unwrap_or_default())

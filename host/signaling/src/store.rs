@@ -111,7 +111,8 @@ impl TokenHash {
         &self.0
     }
 
-    /// Whether an offered token is the one that is kept. Takes the same time for every guess, also where none is kept.
+    /// Whether an offered token is the one that is kept. Takes the same time for every guess, also where
+    /// none is kept.
     pub(crate) fn opens(&self, kept: Option<Self>) -> bool {
         let known = kept.is_some();
         let kept = kept.unwrap_or(Self([0; 32]));

@@ -5,7 +5,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-/// How the program ends. [`EXIT_CODES`] is the table that users read; `cli::client::exit_codes` maps a client's errors.
+/// How the program ends. [`EXIT_CODES`] is the table that users read; `cli::client::exit_codes` maps a
+/// client's errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// The job succeeded.

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 /// How long a server on this machine may take to answer.
 const HERE_WITHIN: Duration = Duration::from_millis(500);
 
-/// The configuration with the server to use, at the ports where it is: the named one, the one on this machine, or one
-/// of this network.
+/// The configuration with the server to use, at the ports where it is: the named one, the one on this
+/// machine, or one of this network.
 ///
 /// # Errors
 /// There are servers, and the user has agreed to none of them.

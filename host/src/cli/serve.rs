@@ -132,7 +132,8 @@ fn say_how_to_reach(reached: &[Endpoints], is_announced: bool) -> Result<(), Fai
     print::raw(&text).exit(Exit::Unexpected)
 }
 
-/// How others reach a server that listens at `addresses`. Those of this machine alone count only if there are no others.
+/// How others reach a server that listens at `addresses`. Those of this machine alone count only if there
+/// are no others.
 fn by_others(addresses: &[SocketAddr]) -> Result<Vec<Endpoints>, String> {
     let is_local = |address: &&SocketAddr| address.ip().is_loopback();
     let has_others = !addresses.iter().all(|address| is_local(&address));
@@ -157,7 +158,8 @@ fn hosts_of(ip: IpAddr) -> Vec<String> {
     [Some(name), towards_others(ip).map(in_url)].into_iter().flatten().collect()
 }
 
-/// This machine's address on the network that leads out, of the same kind as `any`, if there is one. Nothing is sent.
+/// This machine's address on the network that leads out, of the same kind as `any`, if there is one.
+/// Nothing is sent.
 fn towards_others(any: IpAddr) -> Option<IpAddr> {
     // Addresses for documentation, which the default route covers.
     let outside: IpAddr = match any {

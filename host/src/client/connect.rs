@@ -89,8 +89,14 @@ pub(crate) struct Connector {
     relay: Option<AbortOnDropHandle<()>>,
 }
 
-/// The offer: for WebRTC, for iroh, or for both. Without WebRTC its description is empty.
-pub(crate) type Offer = (Option<rtc::Offering>, Sdp, Option<EndpointAddress>);
+/// An offer: for WebRTC, for iroh, or for both.
+pub(crate) struct Offer {
+    /// This side's end over WebRTC, which waits for an answer.
+    pub(crate) webrtc: Option<rtc::Offering>,
+    pub(crate) sdp: Sdp,
+    /// The address of this side's endpoint.
+    pub(crate) iroh: Option<EndpointAddress>,
+}
 
 impl Connector {
     pub(crate) async fn new(config: &Config) -> Result<Self, QuicError> {
@@ -131,10 +137,10 @@ impl Connector {
         self.relay = self.endpoint.clone().map(task).map(AbortOnDropHandle::new);
     }
 
-    /// The offer: a description for WebRTC, and the address of this side's iroh endpoint.
+    /// Makes an offer for every transport that is possible here.
     ///
-    /// Does not wait long for WebRTC candidates once `has_iroh` reports that the worker has iroh. A system that lets
-    /// WebRTC open no socket still has iroh, whose sockets ask less of it.
+    /// Does not wait long for WebRTC candidates once `has_iroh` reports that the worker has iroh. A system
+    /// that lets WebRTC open no socket still has iroh, whose sockets ask less of it.
     pub(crate) async fn offer(
         &self,
         given: &IceServers,
@@ -147,12 +153,12 @@ impl Connector {
             }
             sleep(GATHER_LIMIT_BESIDE_IROH).await;
         };
-        let address = self.endpoint.as_ref().map(Endpoint::address);
+        let iroh = self.endpoint.as_ref().map(Endpoint::address);
         match rtc::offer_until(&options, enough).await {
-            Ok((offering, sdp)) => Ok((Some(offering), sdp, address)),
-            Err(error) if address.is_some() => {
+            Ok((offering, sdp)) => Ok(Offer { webrtc: Some(offering), sdp, iroh }),
+            Err(error) if iroh.is_some() => {
                 debug!(error = %WithCauses(&error), "no WebRTC here");
-                Ok((None, Sdp(String::new()), address))
+                Ok(Offer { webrtc: None, sdp: Sdp::none(), iroh })
             }
             Err(error) => Err(error.into()),
         }
@@ -167,19 +173,22 @@ impl Connector {
     ) -> Result<Talk, ConnectFailure> {
         let Some((endpoint, address)) = self.endpoint.as_ref().zip(answer.iroh.as_ref()) else {
             return match offering.filter(|_| self.transport.has_webrtc()) {
-                Some(offering) => Ok(talk(offering.accept(&answer.sdp).await?, answer).await?),
+                Some(offering) => {
+                    let opened = offering.accept(&answer.sdp).await?;
+                    Ok(converse_over_webrtc(opened, answer).await?)
+                }
                 None => Err(ConnectFailure::NoIroh),
             };
         };
         let calling = endpoint.call(address, attempt, CALL_LIMIT);
-        let is_tried = self.transport.has_webrtc() && !answer.sdp.0.is_empty();
-        let Some(offering) = offering.filter(|_| is_tried) else {
-            return begin(calling.await?).await;
+        let uses_webrtc = self.transport.has_webrtc() && answer.has_webrtc();
+        let Some(offering) = offering.filter(|_| uses_webrtc) else {
+            return converse_over_iroh(calling.await?).await;
         };
         let opening = offering.accept(&answer.sdp);
         match first_of(calling, opening).await {
-            Ok(Either::Left(called)) => begin(called).await,
-            Ok(Either::Right(opened)) => Ok(talk(opened, answer).await?),
+            Ok(Either::Left(called)) => converse_over_iroh(called).await,
+            Ok(Either::Right(opened)) => Ok(converse_over_webrtc(opened, answer).await?),
             Err((iroh, webrtc)) => Err(ConnectFailure::Both { webrtc, iroh }),
         }
     }
@@ -222,12 +231,12 @@ async fn first_of<A, B, E, F>(
     }
 }
 
-async fn begin(called: Called) -> Result<Talk, ConnectFailure> {
+async fn converse_over_iroh(called: Called) -> Result<Talk, ConnectFailure> {
     Ok(Talk::Native(ClientEnd::on_session(called.session().await?)))
 }
 
 /// The channel of the offer is for Python workers. Our own workers get a separate one.
-async fn talk(
+async fn converse_over_webrtc(
     (connection, channel): (Connection, Channel),
     answer: &Description,
 ) -> Result<Talk, RtcError> {

@@ -89,7 +89,7 @@ pub struct Display {
     painter: Option<Painter>,
     traffic: Traffic,
     last_line: Option<Instant>,
-    /// What was printed last of a job that waits.
+    /// The last line that was printed about a waiting job.
     waiting: Option<(Option<u32>, Option<String>)>,
     /// The connection's route, once there is one.
     route: Option<watch::Receiver<Option<Route>>>,
@@ -188,7 +188,7 @@ impl Display {
         match self.log {
             Log::Whole(_) if std::io::stdout().is_terminal() => self.note(text),
             Log::Whole(_) => say(text),
-            // They tell it by themselves.
+            // They show progress by themselves.
             Log::Digest(_) | Log::View => {}
         }
     }
@@ -288,7 +288,8 @@ impl Display {
         print(&format!("{}\n", text.join("\n")));
     }
 
-    /// The job does not wait any more: `event` has happened. A job that was withdrawn has ended without a start.
+    /// The job does not wait any more: `event` has happened. A job that was withdrawn has ended without a
+    /// start.
     pub(crate) fn waited(&mut self, event: &JobEvent) {
         if self.waiting.take().is_some() {
             self.change(|view| view.waiting.clear());

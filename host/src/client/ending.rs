@@ -10,10 +10,10 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec};
 use std::path::PathBuf;
 
-/// Tells the user in the ways that are configured, unless the user interrupts that. What fails is a warning: the
+/// Notifies the user in the configured ways, until the user interrupts it. A failure is only a warning: the
 /// job has its result.
-pub(crate) async fn tell(config: &ClientConfig, end: &JobEnd, interrupts: &mut Interrupts) {
-    let telling = async {
+pub(crate) async fn notify(config: &ClientConfig, end: &JobEnd, interrupts: &mut Interrupts) {
+    let notifying = async {
         if config.notify
             && let Err(error) = notification::show(end).await
         {
@@ -26,13 +26,13 @@ pub(crate) async fn tell(config: &ClientConfig, end: &JobEnd, interrupts: &mut I
         }
     };
     tokio::select! {
-        () = telling => {}
+        () = notifying => {}
         _ = interrupts.any() => {}
     }
 }
 
-/// The end of a job on a Python worker, which tells no outcome. `None` if the job did not end.
-pub(crate) fn at_python(
+/// The end of a job on a Python worker, which reports no outcome. `None` if the job did not end.
+pub(crate) fn of_python_job(
     spec: &JobSpec,
     worker: &PeerId,
     done: &Result<PathBuf, ClientError>,

@@ -57,10 +57,10 @@ async fn with_room(
     let mut submission = submission.with_limits(&config.client);
     let patience = config.client.reconnect_for;
     let worker = &job_ref.worker;
-    let done = reconnect::stay(room, worker, first, &mut submission, interrupts, patience).await;
+    let done = reconnect::follow(room, worker, first, &mut submission, interrupts, patience).await;
     let result = done.as_ref().ok().and_then(Option::as_deref);
     if let Some(end) = submission.end(result) {
-        ending::tell(&config.client, &end, interrupts).await;
+        ending::notify(&config.client, &end, interrupts).await;
     }
     done
 }
@@ -82,7 +82,7 @@ pub(crate) async fn watch(
             Submission::existing(job_ref, action, display, RecordUpdater::nowhere());
         let (worker, patience) = (&job_ref.worker, config.client.reconnect_for);
         let mut never = Interrupts::never();
-        reconnect::stay(&mut room, worker, first, &mut submission, &mut never, patience).await
+        reconnect::follow(&mut room, worker, first, &mut submission, &mut never, patience).await
     };
     let watched = watching.await;
     room.leave().await;
@@ -90,8 +90,8 @@ pub(crate) async fn watch(
 }
 
 async fn connect(room: &mut Room, job_ref: &JobString) -> Result<ClientEnd, ClientError> {
-    let wanted = Goal::KnownJob(job_ref.job.clone(), job_ref.secret.clone());
-    match room.offer(&job_ref.worker, &wanted).await? {
+    let goal = Goal::KnownJob(job_ref.job.clone(), job_ref.secret.clone());
+    match room.offer(&job_ref.worker, &goal).await? {
         Offered::Yes(connected) => match connected.talk {
             Talk::Native(end) => Ok(end),
             Talk::Python(connection, _) => {

@@ -1,5 +1,5 @@
-//! The removed devices of this client's rooms, in one private file. The client passes them to each worker that it connects to,
-//! so a server cannot hide a removal for long.
+//! The removed devices of this client's rooms, in one private file. The client passes them to each worker
+//! that it connects to, so a server cannot hide a removal for long.
 
 use super::room_notes::{self, RoomNote};
 use serde::{Deserialize, Serialize};

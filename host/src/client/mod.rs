@@ -16,13 +16,13 @@
 //! | `trust` | which workers are trusted |
 //! | `known_removals` | which devices are removed from the rooms, according to their workers |
 //! | `known_workers` | the workers that the user has accepted |
-//! | `room_notes` | the files of the two |
+//! | `room_notes` | the files behind `known_removals` and `known_workers` |
 //! | `submission` | the conversation about one job over `sleap-rtc/1` |
 //! | `reconnect` | continues over another connection when one is lost |
 //! | [`interrupt`] | what Ctrl-C and SIGTERM mean to a client that follows a job |
 //! | [`record`] | the user's record of submitted jobs |
 //! | [`report`] | one file about a finished job |
-//! | `ending` | word for the user when a job has ended |
+//! | `ending` | notifies the user when a job has ended |
 //! | `notification` | a notification on the desktop |
 //! | `action` | what to do with an existing job |
 //! | [`probe`] | measures each way to a worker |
@@ -323,8 +323,8 @@ async fn submit(
                 say(&python::abandoned_text(&worker));
             }
             connection.close().await;
-            if let Some(end) = ending::at_python(spec, &worker, &done) {
-                ending::tell(&config.client, &end, interrupts).await;
+            if let Some(end) = ending::of_python_job(spec, &worker, &done) {
+                ending::notify(&config.client, &end, interrupts).await;
             }
             done.map_err(Unfinished::Ended)
         }
@@ -344,8 +344,8 @@ async fn resume(
     if let Some(device) = job_ref.device {
         room.pin(job_ref.worker.clone(), device);
     }
-    let wanted = Goal::KnownJob(job_ref.job.clone(), job_ref.secret.clone());
-    let offer = room.offer(&job_ref.worker, &wanted);
+    let goal = Goal::KnownJob(job_ref.job.clone(), job_ref.secret.clone());
+    let offer = room.offer(&job_ref.worker, &goal);
     let connected = match or_interrupt(interrupts, offer).await {
         Ok(Offered::Yes(connected)) => *connected,
         Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
@@ -399,11 +399,12 @@ impl Submit<'_> {
         let submission = submission.with_limits(&config.client).with_wait(wait);
         let mut submission = submission.with_viewer(viewer.map(Viewer::open));
         let patience = config.client.reconnect_for;
-        let stay = reconnect::stay(room, worker, first, &mut submission, interrupts, patience);
-        let done = stay.await;
+        let following =
+            reconnect::follow(room, worker, first, &mut submission, interrupts, patience);
+        let done = following.await;
         let result = done.as_ref().ok().and_then(Option::as_deref);
         if let Some(end) = submission.end(result) {
-            ending::tell(&config.client, &end, interrupts).await;
+            ending::notify(&config.client, &end, interrupts).await;
         }
         match done {
             Ok(result) => Ok(result.unwrap_or_else(|| job.output.path().to_owned())),

@@ -32,8 +32,8 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
 /// The time from offer to answer; a worker that speaks `sleap-rtc/1` takes half a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
-/// A connection that lasted this long restarts the time limit for reconnecting.
-const HELD: Duration = Duration::from_secs(10);
+/// A connection that was healthy for this long restarts the time limit for reconnecting.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// How long a transfer may take to end after its connection was abandoned.
 const WIND_UP: Duration = Duration::from_secs(10);
 
@@ -53,13 +53,13 @@ impl Patience {
         *self = Self::new(self.limit);
     }
 
-    /// How long to wait before the next attempt; the first one starts at once.
-    fn next(&mut self) -> Option<Duration> {
+    /// How long to wait before the next attempt. Zero the first time.
+    fn wait_before_attempt(&mut self) -> Duration {
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            return None;
+            return Duration::ZERO;
         }
-        Some(self.backoff.next_wait())
+        self.backoff.next_wait()
     }
 
     fn is_over(&self) -> bool {
@@ -78,7 +78,7 @@ enum LinkEnd {
 
 /// Runs the conversation until it is done or the user interrupts it. Reconnects for up to `patience`
 /// whenever the connection is lost.
-pub(crate) async fn stay(
+pub(crate) async fn follow(
     room: &mut Room,
     worker: &PeerId,
     first: ClientEnd,
@@ -90,9 +90,9 @@ pub(crate) async fn stay(
     say(&format!("Connected to {worker}{}.", route(&link)));
     let mut patience = Patience::new(patience);
     loop {
-        let wanted = submission.wanted();
-        let dialer = Dialer { room, worker, wanted, patience: &mut patience };
-        let done = match talk(dialer, &mut link, submission, interrupts).await {
+        let goal = submission.goal();
+        let dialer = Dialer { room, worker, goal, patience: &mut patience };
+        let done = match converse(dialer, &mut link, submission, interrupts).await {
             LinkEnd::Next(Ok(connected)) => {
                 say(&format!("Reconnected to {worker}{}.", route(&connected)));
                 let earlier = std::mem::replace(&mut link, *connected);
@@ -106,8 +106,8 @@ pub(crate) async fn stay(
                 if submission.may_resubmit() =>
             {
                 link.close().await;
-                let (wanted, patience) = (submission.new_job(), &mut patience);
-                let mut dialer = Dialer { room, worker, wanted, patience };
+                let (goal, patience) = (submission.resubmission_goal(), &mut patience);
+                let mut dialer = Dialer { room, worker, goal, patience };
                 link = *or_interrupt(interrupts, dialer.dial()).await?;
                 continue;
             }
@@ -128,20 +128,24 @@ fn route(link: &ClientEnd) -> String {
 }
 
 /// Shows the user changes of the connection's route. Never resolves.
-async fn tell_changes(worker: &PeerId, mut route: watch::Receiver<Option<Route>>) -> Infallible {
-    let mut told = route.borrow_and_update().clone();
+async fn show_route_changes(
+    worker: &PeerId,
+    mut route: watch::Receiver<Option<Route>>,
+) -> Infallible {
+    let mut shown = route.borrow_and_update().clone();
     while route.changed().await.is_ok() {
         let now = route.borrow_and_update().clone();
-        if let Some(now) = now.filter(|now| told.as_ref().is_none_or(|told| told.way != now.way)) {
+        if let Some(now) = now.filter(|now| shown.as_ref().is_none_or(|shown| shown.way != now.way))
+        {
             say(&format!("The connection to {worker} is now {now}."));
-            told = Some(now);
+            shown = Some(now);
         }
     }
     std::future::pending().await
 }
 
-/// Runs the conversation over one connection.
-async fn talk(
+/// Runs the conversation over one connection, and opens the next one when this one fails.
+async fn converse(
     mut dialer: Dialer<'_>,
     link: &mut ClientEnd,
     submission: &mut Submission<'_>,
@@ -150,20 +154,20 @@ async fn talk(
     let (liveness, cut, path, route) = (link.liveness(), link.cut(), link.state(), link.route());
     let worker = dialer.worker.clone();
     let mut requested = pin!(interrupts.end_requested(submission.stage()));
-    let mut talking = pin!(submission.converse(link));
+    let mut conversing = pin!(submission.converse(link));
     let mut dialing = pin!(dialer.when_suspect(&liveness, path));
     tokio::select! {
-        never = tell_changes(&worker, route) => match never {},
+        never = show_route_changes(&worker, route) => match never {},
         request = &mut requested => return LinkEnd::Requested(request),
         connected = &mut dialing => {
             // Ends a transfer in order; it may even complete.
             cut.cancel();
-            return match timeout(WIND_UP, talking).await {
+            return match timeout(WIND_UP, conversing).await {
                 Ok(Ok(done)) => LinkEnd::Done(Ok(done)),
                 _ => LinkEnd::Next(connected),
             };
         }
-        done = &mut talking => match done {
+        done = &mut conversing => match done {
             Err(error) if error.may_heal() => debug!(%error, "reconnecting"),
             done => return LinkEnd::Done(done),
         },
@@ -180,7 +184,7 @@ async fn talk(
 struct Dialer<'a> {
     room: &'a mut Room,
     worker: &'a PeerId,
-    wanted: Goal,
+    goal: Goal,
     patience: &'a mut Patience,
 }
 
@@ -193,12 +197,12 @@ impl Dialer<'_> {
         mut path: watch::Receiver<ConnectionState>,
     ) -> Result<Box<ClientEnd>, ClientError> {
         loop {
-            let well = Instant::now();
+            let healthy_since = Instant::now();
             tokio::select! {
                 () = becomes(liveness, &mut path, |health| health != Health::Healthy) => {}
                 () = self.room.drain() => {}
             }
-            if well.elapsed() >= HELD {
+            if healthy_since.elapsed() >= STABLE_AFTER {
                 self.patience.restore();
             }
             debug!(worker = %self.worker, "the connection is suspect; opening another one");
@@ -213,10 +217,11 @@ impl Dialer<'_> {
 
     async fn dial(&mut self) -> Result<Box<ClientEnd>, ClientError> {
         loop {
-            if let Some(wait) = self.patience.next() {
+            let wait = self.patience.wait_before_attempt();
+            if !wait.is_zero() {
                 self.room.pause(self.worker, wait).await;
             }
-            let offer = self.room.offer_within(self.worker, &self.wanted, ANSWER_LIMIT);
+            let offer = self.room.offer_within(self.worker, &self.goal, ANSWER_LIMIT);
             match offer.await {
                 Ok(Offered::Yes(connected)) => match connected.talk {
                     Talk::Native(end) => return Ok(Box::new(end)),
@@ -224,7 +229,7 @@ impl Dialer<'_> {
                         debug!("the worker answered in the Python dialect; trying again")
                     }
                 },
-                Ok(Offered::Refused(why)) if matches!(self.wanted, Goal::NewJob { .. }) => {
+                Ok(Offered::Refused(why)) if matches!(self.goal, Goal::NewJob { .. }) => {
                     return Err(why.into());
                 }
                 Ok(Offered::Unknown(why)) => {

@@ -162,7 +162,7 @@ impl RecordUpdater {
         Self { kept, saved: Instant::now(), route: None, _submitting: None }
     }
 
-    /// Keeps no record, for who only looks at a job.
+    /// Keeps no record, for a client that only looks at a job.
     pub(crate) fn nowhere() -> Self {
         Self { kept: None, saved: Instant::now(), route: None, _submitting: None }
     }
@@ -314,8 +314,8 @@ impl Record {
         self.string.parse().map_err(|_| damaged())
     }
 
-    /// The servers that lead to the job: the configured ones and those through which it was submitted, if they are the
-    /// same cluster, or else the latter alone.
+    /// The servers that lead to the job: the configured ones and those through which it was submitted, if
+    /// they are the same cluster, or else the latter alone.
     pub fn servers(&self, configured: &Servers) -> Servers {
         match self.servers.share_with(configured) {
             true => configured.and(&self.servers),

@@ -122,7 +122,8 @@ impl Room {
             trust,
             notes: trusts_server.into_iter().chain(config.signaling.exposure()).collect(),
             room_id: credentials.room_id,
-            // A call to a worker that still waits for an earlier process of this device is not taken for its own.
+            // A call to a worker that still waits for an earlier process of this device is not taken for
+            // its own.
             attempts: rand::random::<u32>().into(),
             tracks_on_python: config.client.python_tracking,
             reserved: HashMap::new(),
@@ -177,7 +178,7 @@ impl Room {
         workers.into_iter().find(|facts| facts.peer_id == *worker)
     }
 
-    /// The same, kept up to date.
+    /// The workers of the room, kept up to date.
     pub(crate) async fn roster(
         &self,
         min_gpu_memory_mib: Option<u64>,
@@ -185,20 +186,20 @@ impl Room {
         self.signaling.roster(workers_with(min_gpu_memory_mib)).await
     }
 
-    /// Offers a connection for what is `wanted` and waits for it to open.
+    /// Offers a connection for `goal` and waits for it to open.
     pub(crate) async fn offer(
         &mut self,
         worker: &PeerId,
-        wanted: &Goal,
+        goal: &Goal,
     ) -> Result<Offered, ClientError> {
-        self.offer_with_question(worker, wanted, ANSWER_LIMIT).await
+        self.offer_with_question(worker, goal, ANSWER_LIMIT).await
     }
 
     /// Like [`Self::offer_with_question`], without a question.
     pub(crate) async fn offer_within(
         &mut self,
         worker: &PeerId,
-        wanted: &Goal,
+        goal: &Goal,
         limit: Duration,
     ) -> Result<Offered, ClientError> {
         let connect = |source| {
@@ -206,12 +207,12 @@ impl Room {
             ClientError::Connect { worker: worker.clone(), source }
         };
         let start = Instant::now();
-        let (offered, was_free) = self.prepare(worker, wanted).await;
-        let (pending, sdp, iroh) = offered.map_err(connect)?;
+        let (offered, was_free) = self.prepare(worker, goal).await;
+        let Offer { webrtc, sdp, iroh } = offered.map_err(connect)?;
         self.attempts += 1;
         let attempt = self.attempts;
         self.notes.drain(..).for_each(|note| say(&note));
-        let offer = wanted.offer((self.own_id(), worker), attempt, sdp, iroh);
+        let offer = goal.offer((self.own_id(), worker), attempt, sdp, iroh);
         self.signaling.send(ClientMessage::Offer(offer)).await?;
         let waiting = tokio::time::timeout(limit, self.answer(worker, attempt));
         let answer = match waiting.await {
@@ -230,7 +231,7 @@ impl Room {
             }
         };
         self.over_iroh = answer.iroh.as_ref().map(|_| worker.clone());
-        let talk = match self.connector.connect(pending, attempt, &answer).await {
+        let talk = match self.connector.connect(webrtc, attempt, &answer).await {
             Ok(talk) => talk,
             Err(error) if error.is_no_path() && !answer.speaks_native() && !was_free => {
                 return Ok(Offered::Refused(JobRefused::PythonBusy(worker.clone())));
@@ -238,41 +239,37 @@ impl Room {
             Err(error) => return Err(connect(error)),
         };
         debug!(took_ms = start.elapsed().as_secs_f64() * 1e3, "the connection is open");
-        let connected = self.believe(worker, attempt, talk).await?;
+        let connected = self.verify_worker(worker, attempt, talk).await?;
         // From now on the connection holds the slot.
         self.reserved.remove(worker);
         Ok(Offered::Yes(Box::new(connected)))
     }
 
     /// The offer, and whether the room shows `worker` as free.
-    async fn prepare(
-        &self,
-        worker: &PeerId,
-        wanted: &Goal,
-    ) -> (Result<Offer, ConnectFailure>, bool) {
+    async fn prepare(&self, worker: &PeerId, goal: &Goal) -> (Result<Offer, ConnectFailure>, bool) {
         let given = self.signaling.ice_servers().borrow().clone();
         let (known, has_iroh) = oneshot::channel();
         let offering = self.connector.offer(&given, has_iroh);
-        tokio::join!(offering, self.is_free(worker, wanted, known))
+        tokio::join!(offering, self.is_free(worker, goal, known))
     }
 
     /// Whether the room shows `worker` as free for a new job. Reports whether it has iroh as soon
     /// as that is known.
-    async fn is_free(&self, worker: &PeerId, wanted: &Goal, has_iroh: oneshot::Sender<()>) -> bool {
-        let say = || {
+    async fn is_free(&self, worker: &PeerId, goal: &Goal, has_iroh: oneshot::Sender<()>) -> bool {
+        let report_iroh = || {
             // The receiver is gone if the offer is complete already.
             let _ = has_iroh.send(());
         };
-        if let Goal::KnownJob(..) = wanted {
+        if let Goal::KnownJob(..) = goal {
             if self.over_iroh.as_ref() == Some(worker) {
-                say();
+                report_iroh();
             }
             return true;
         }
         let peers = self.peers(None).await.unwrap_or_default();
         let Some(peer) = peers.iter().find(|peer| peer.peer_id == *worker) else { return true };
         if peer.metadata.properties.contains_key(ENDPOINT) {
-            say();
+            report_iroh();
         }
         WorkerFacts::from_peer(peer).status == WorkerStatus::Available
     }

@@ -228,8 +228,7 @@ pub(crate) async fn forget(folder: &Path, name: &RoomName) -> Result<(), RoomsEr
     Ok(())
 }
 
-/// From now on the worker that has granted this is believed, also if the room's authority does not
-/// certify it.
+/// Trusts the worker that has granted this from now on, even if the room's authority does not certify it.
 pub(crate) fn believe(folder: &Path, grant: &Grant) {
     if let Some(device) = grant.worker_device {
         let name = Printable::line(grant.worker_name.as_str(), MAX_NAME_CHARS);

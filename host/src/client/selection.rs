@@ -1,15 +1,17 @@
 //! Chooses the worker that gets the job.
 
+mod skipped;
 mod waiting;
 
 use super::connect::Talk;
 use super::display::say;
-use super::error::{JobRefused, NAME_CHARS, NoWorker, SkippedWorker, SkippedWorkers};
+use super::error::{JobRefused, NAME_CHARS, NoWorker};
 use super::prompt::{self, Picked};
 use super::room::{ANSWER_LIMIT, Connected, Offered, RequestReply, Room};
 use super::unreliable::Unreliable;
 use super::{Choose, ClientError, Join};
 use crate::config::{Config, Wait};
+use skipped::{SkipReason, Skipped};
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::asking::{Asking, Next};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -105,37 +107,6 @@ async fn direct(
     }
 }
 
-/// The workers that were skipped.
-#[derive(Default)]
-pub(crate) struct Skipped {
-    workers: Vec<SkippedWorker>,
-    /// Whether one of them may take the job later.
-    refused: bool,
-    /// Whether slots of one of them are only reserved.
-    is_reserved: bool,
-    /// Whether one of them has not proven its identity.
-    untrusted: bool,
-}
-
-impl Skipped {
-    fn add(&mut self, worker: &WorkerFacts, why: &impl ToString, refused: bool) {
-        let (name, why) = (name(worker).to_string(), why.to_string());
-        let worker = worker.peer_id.clone();
-        info!(%worker, why, "skipped");
-        self.workers.push(SkippedWorker { name, worker, why });
-        self.refused |= refused;
-    }
-
-    fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
-        let skipped = SkippedWorkers { min_gpu_memory_mib, workers: self.workers };
-        match self.refused {
-            _ if self.untrusted => ClientError::NoneTrusted(skipped),
-            true => JobRefused::ByAll(skipped).into(),
-            false => NoWorker::NoneFits(skipped).into(),
-        }
-    }
-}
-
 fn name(worker: &WorkerFacts) -> Printable {
     Printable::line(worker.hostname.as_deref().unwrap_or("a worker"), NAME_CHARS)
 }
@@ -183,7 +154,7 @@ async fn automatic(
             None => RESERVED_PATIENCE,
         };
         let is_over = reserved_since.is_some_and(|since| since.elapsed() >= patience);
-        if !skipped.is_reserved || is_over {
+        if !skipped.has(SkipReason::Reserved) || is_over {
             if search.wait.is_some() || search.asks_to_wait_anywhere(room, &skipped).await {
                 return in_line(room, policies, spec, search).await;
             }
@@ -256,24 +227,25 @@ impl Round<'_> {
         for (index, worker) in
             workers.iter().enumerate().filter(|(index, _)| !order.contains(index))
         {
-            let said = selection.left_out.iter().find(|left_out| left_out.index == index);
-            let busy = worker.status != WorkerStatus::Available;
-            let why = match said {
-                Some(said) => said.reason.as_str(),
-                None if busy => worker.status.as_str(),
+            let exclusion = selection.left_out.iter().find(|left_out| left_out.index == index);
+            let is_busy = worker.status != WorkerStatus::Available;
+            let why = match exclusion {
+                Some(exclusion) => exclusion.reason.as_str(),
+                None if is_busy => worker.status.as_str(),
                 None => "does not fit this job",
             };
-            self.skipped.add(worker, &why, busy);
+            let reason = if is_busy { SkipReason::Refused } else { SkipReason::Unfit };
+            self.skipped.add(worker, reason, &why);
         }
-        let (sunk, mut ranking): (Vec<_>, Vec<_>) = order
+        let (failed_lately, mut ranking): (Vec<_>, Vec<_>) = order
             .into_iter()
             .map(|index| &workers[index])
             .filter(|worker| !self.search.failed.contains(&worker.peer_id))
             .partition(|worker| self.search.unreliable.contains(&worker.peer_id));
-        for worker in &sunk {
+        for worker in &failed_lately {
             info!(worker = %worker.peer_id, "the worker failed within the last ten minutes; asking it last");
         }
-        ranking.extend(sunk);
+        ranking.extend(failed_lately);
         ranking
     }
 
@@ -291,7 +263,7 @@ impl Round<'_> {
                     let (room, worker) = (&mut *self.room, ranking[place]);
                     match beyond_python(room, &worker.peer_id, self.spec) {
                         Some(refused) if !worker.speaks_native => {
-                            self.skipped.add(worker, &refused, true);
+                            self.skipped.add(worker, SkipReason::Refused, &refused);
                             asking.over(place);
                         }
                         _ => room.request(&worker.peer_id, self.spec).await?,
@@ -314,8 +286,8 @@ impl Round<'_> {
                         }
                         RequestReply::No { why, is_reserved } => {
                             asking.over(place);
-                            self.skipped.is_reserved |= is_reserved;
-                            self.skipped.add(ranking[place], &why, true);
+                            let reason = SkipReason::of_refusal(is_reserved);
+                            self.skipped.add(ranking[place], reason, &why);
                         }
                     }
                 }
@@ -355,7 +327,7 @@ impl Round<'_> {
         match worker.speaks_native {
             true => {
                 self.search.unreliable.failed(&worker.peer_id);
-                self.skipped.add(worker, &"did not answer", false);
+                self.skipped.add(worker, SkipReason::Silent, &"did not answer");
             }
             false => silent.push(worker),
         }
@@ -370,8 +342,8 @@ impl Round<'_> {
         let peer = &worker.peer_id;
         info!(worker = %peer, "the worker takes the job");
         // A worker of ours says more when it has accepted the job.
-        let about = about(minutes.filter(|_| !worker.speaks_native));
-        say(&format!("Selected {} ({peer}){about}", name(worker)));
+        let estimate = estimate_text(minutes.filter(|_| !worker.speaks_native));
+        say(&format!("Selected {} ({peer}){estimate}", name(worker)));
         self.room.assign(peer, self.spec).await?;
         self.offer(worker, false).await
     }
@@ -392,21 +364,20 @@ impl Round<'_> {
                 return Ok(Some(*connected));
             }
             Ok(Offered::Refused(why) | Offered::Unknown(why)) => {
-                self.skipped.add(worker, &why, true);
+                self.skipped.add(worker, SkipReason::Refused, &why);
             }
             Ok(Offered::Absent(why)) => {
                 self.search.unreliable.failed(peer);
-                self.skipped.add(worker, &why, false);
+                self.skipped.add(worker, SkipReason::Silent, &why);
             }
             // Neither an impostor nor an unreachable worker may end the search.
             Err(ClientError::Untrusted { why, .. }) => {
                 self.search.unreliable.failed(peer);
-                self.skipped.add(worker, &why, false);
-                self.skipped.untrusted = true;
+                self.skipped.add(worker, SkipReason::Untrusted, &why);
             }
             Err(error @ ClientError::Connect { .. }) => {
                 self.search.unreliable.failed(peer);
-                self.skipped.add(worker, &error, false);
+                self.skipped.add(worker, SkipReason::Silent, &error);
             }
             Err(error) => return Err(error),
         }
@@ -414,7 +385,7 @@ impl Round<'_> {
     }
 }
 
-fn about(minutes: Option<f64>) -> String {
+fn estimate_text(minutes: Option<f64>) -> String {
     match minutes {
         // That much is unknown.
         Some(minutes) if !(0.0..1e6).contains(&minutes) => String::new(),
@@ -442,7 +413,6 @@ async fn interactive(
         if let Some(connected) = round.ask_chosen(&worker).await? {
             return Ok(connected);
         }
-        let lines: Vec<String> = round.skipped.workers.iter().map(ToString::to_string).collect();
-        say(&format!("That worker did not take the job:\n{}", lines.join("\n")));
+        say(&format!("That worker did not take the job:\n{}", round.skipped.lines()));
     }
 }

@@ -115,7 +115,7 @@ pub struct WorkerConfig {
     pub resume_within: Duration,
     /// How much may wait for a slot.
     pub queue: QueueLimits,
-    /// How long a job may be passed over before the log says so.
+    /// How long others may overtake a waiting job before the log says so.
     pub queue_patience: Duration,
     /// Environment variables for the trainer, in addition to those that it always gets: names, or prefixes
     /// that end in `*`.

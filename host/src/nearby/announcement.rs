@@ -28,8 +28,8 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// For the server that listens at `listen`, and that has a certificate if `tls` is its address. `None` for a
-    /// server that nobody reaches over IPv4 but this machine.
+    /// For the server that listens at `listen`, and that has a certificate if `tls` is its address. `None`
+    /// for a server that nobody reaches over IPv4 but this machine.
     ///
     /// # Errors
     /// The system does not let this process use multicast DNS.

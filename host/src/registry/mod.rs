@@ -1,9 +1,9 @@
 //! Plugins in an OCI registry, the kind in which the WebAssembly ecosystem shares components.
 //!
-//! Finding, fetching and publishing are three requests each, made over the program's own HTTP client: so they go
-//! through the same proxies, trust the same certificates and have the same limits as everything else.
-//! (The crate `oci-client` brings fifteen others, and reads a file of any size into memory.)
-//! Whatever comes from a registry is checked by its digest before it is used.
+//! Finding, fetching and publishing are three requests each, made over the program's own HTTP client: so
+//! they go through the same proxies, trust the same certificates and have the same limits as everything
+//! else. (The crate `oci-client` brings fifteen others, and reads a file of any size into memory.) Whatever
+//! comes from a registry is checked by its digest before it is used.
 
 mod artifact;
 mod credentials;

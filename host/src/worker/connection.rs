@@ -3,13 +3,12 @@
 
 use super::coordinator::{CoordinatorHandle, HandoverStep};
 use super::error::ConnectionError;
-use super::{Client, WorkerContext, native, python};
+use super::{Client, Serves, WorkerContext, native, python};
 use sleap_rtc_net::dialect::WorkerEnd;
 use sleap_rtc_net::python::PythonWorkerEnd;
-use sleap_rtc_net::quic::{Endpoint, Expected, QuicError};
+use sleap_rtc_net::quic::{Endpoint, Expected, QuicError, Session};
 use sleap_rtc_net::rtc::{self, Channel, Connection, RtcError, RtcOptions};
 use sleap_rtc_protocol::DIALECT;
-use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::signaling::{ClientMessage, Description, Sdp};
 use sleap_rtc_protocol::standing::Caller;
@@ -44,12 +43,11 @@ impl Connecting {
         let expected = self.expect();
         let peer = match (&expected, self.context.transport.has_webrtc()) {
             (Some(_), false) => None,
-            // A client without WebRTC describes none.
-            (Some(_), true) if self.offer.sdp.0.is_empty() => None,
+            (Some(_), true) if !self.offer.has_webrtc() => None,
             (Some(_), true) => Some(self.answer(&self.context.rtc().beside_iroh()).await?),
             (None, _) => Some(self.answer(&self.context.rtc()).await?),
         };
-        let (peer, sdp) = peer.map_or((None, Sdp(String::new())), |(peer, sdp)| (Some(peer), sdp));
+        let (peer, sdp) = peer.map_or((None, Sdp::none()), |(peer, sdp)| (Some(peer), sdp));
         let speaks_native = self.offer.speaks_native();
         let endpoint = self.context.endpoint.as_ref().filter(|_| expected.is_some());
         let answer = Description {
@@ -101,9 +99,8 @@ impl Connecting {
     }
 
     async fn client(self, device: Option<DeviceId>) -> Client {
-        let may_wait = self.offer.purpose == Some(Purpose::QueuedJob);
-        let new_job = may_wait || matches!(self.offer.purpose, None | Some(Purpose::NewJob));
-        if new_job {
+        let serves = Serves::of(self.offer.purpose.as_ref());
+        if serves != Serves::ExistingJob {
             // If the slot is gone, the client is told when it submits its job.
             self.coordinator.step(&self.offer.sender, HandoverStep::Connected).await;
         }
@@ -112,8 +109,7 @@ impl Connecting {
             device,
             context: self.context,
             coordinator: self.coordinator,
-            new_job,
-            may_wait,
+            serves,
         }
     }
 }
@@ -127,12 +123,39 @@ async fn see_off(mut link: WorkerEnd) {
     link.close().await;
 }
 
-/// The connection that the client opens first. A client begins only one conversation for an offer.
+/// What the client opens first. A client begins only one conversation for an offer.
+enum FirstOpened {
+    Iroh(Box<Session>),
+    Webrtc(Channel),
+    Neither,
+}
+
+/// Waits for the connection that the client opens first.
 async fn opened(
     expected: Option<Expected>,
     peer: Option<Connection>,
     speaks_native: bool,
 ) -> Result<Opened, ConnectionError> {
+    let opening = first_opened(expected, peer.as_ref(), speaks_native);
+    let first = tokio::time::timeout(CONNECT_LIMIT, opening).await;
+    match (first.unwrap_or(FirstOpened::Neither), peer) {
+        (FirstOpened::Iroh(session), _) => Ok(Opened::Native(WorkerEnd::on_session(*session))),
+        (FirstOpened::Webrtc(channel), Some(peer)) if channel.protocol() == DIALECT => {
+            Ok(Opened::Native(WorkerEnd::on_channel(peer, channel)))
+        }
+        (FirstOpened::Webrtc(channel), Some(peer)) => Ok(Opened::Python(peer, channel)),
+        (_, peer) => {
+            let source = peer.map(|peer| peer.unopened());
+            Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source })
+        }
+    }
+}
+
+async fn first_opened(
+    expected: Option<Expected>,
+    peer: Option<&Connection>,
+    speaks_native: bool,
+) -> FirstOpened {
     let session = async {
         match expected {
             Some(expected) => expected.session().await,
@@ -140,33 +163,20 @@ async fn opened(
         }
     };
     let channel = async {
-        match &peer {
-            Some(peer) => first_channel(peer, speaks_native).await,
-            None => std::future::pending().await,
-        }
+        let Some(peer) = peer else { return std::future::pending().await };
+        let channel = first_channel(peer, speaks_native).await;
+        channel.map_or(FirstOpened::Neither, FirstOpened::Webrtc)
     };
-    let opening = async {
-        tokio::pin!(channel);
-        tokio::select! {
-            session = session => match session {
-                Ok(session) => return Ok(WorkerEnd::on_session(session)),
-                Err(error) => tracing::debug!(%error, "no connection over iroh"),
-            },
-            channel = &mut channel => return Err(channel),
-        }
-        Err(channel.await)
-    };
-    match (tokio::time::timeout(CONNECT_LIMIT, opening).await, peer) {
-        (Ok(Ok(link)), _) => Ok(Opened::Native(link)),
-        (Ok(Err(Some(channel))), Some(peer)) if channel.protocol() == DIALECT => {
-            Ok(Opened::Native(WorkerEnd::on_channel(peer, channel)))
-        }
-        (Ok(Err(Some(channel))), Some(peer)) => Ok(Opened::Python(peer, channel)),
-        (_, Some(peer)) => {
-            let source = Some(peer.unopened());
-            Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source })
-        }
-        (_, None) => Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source: None }),
+    tokio::pin!(channel);
+    tokio::select! {
+        session = session => match session {
+            Ok(session) => FirstOpened::Iroh(Box::new(session)),
+            Err(error) => {
+                tracing::debug!(%error, "no connection over iroh");
+                channel.await
+            }
+        },
+        first = &mut channel => first,
     }
 }
 

@@ -1,5 +1,5 @@
 //! A socket in the worker's state folder, through which its user asks from another terminal for an
-//! invitation, about the room's members, or about the queue. Jobs of this worker are not heard.
+//! invitation, about the room's members, or about the queue. Connections of jobs are ignored.
 
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
@@ -34,7 +34,7 @@ const MAX_CONNECTIONS: usize = 8;
 /// The longest question, and the longest answer: a list of members.
 const MAX_QUESTION_BYTES: u64 = 4096;
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
-/// How long a caller may take to say what it wants, and to read a line.
+/// How long a caller may take to send its question, and to read a line.
 const LINE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a worker may take to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 enum ControlRequest {
     /// An invitation of one device of that role.
     Invite(MemberRole),
-    /// The same, for so many seconds.
+    /// The same, with a membership that ends after this many seconds.
     InviteFor { role: MemberRole, for_s: u64 },
     /// Who is a member of the room.
     Members,
@@ -283,8 +283,8 @@ async fn ask<T: DeserializeOwned>(
     })
 }
 
-/// Asks the worker that uses `state_dir` for an invitation. `show` gets what happens, the end included,
-/// which is returned too.
+/// Asks the worker that uses `state_dir` for an invitation. Passes each event to `show`, and
+/// returns the last one.
 ///
 /// # Errors
 /// No such worker runs, or it belongs to another user.

@@ -40,7 +40,7 @@ enum Driver {
 struct PoolGpu {
     name: Selector,
     /// The identity by which later surveys find it, once a survey has listed it.
-    seen: Option<GpuIdentity>,
+    identity: Option<GpuIdentity>,
     health: GpuHealth,
     processes: Option<Vec<GpuProcess>>,
 }
@@ -70,8 +70,8 @@ impl GpuPool {
         let devices = (0..).zip(gpus).map(device).collect();
         let inventory = Inventory { devices, ..Inventory::default() };
         let mut pool = Self::new(names);
-        pool.see(&Survey::Answered(inventory));
-        pool.merge_doubles();
+        pool.apply_survey(&Survey::Answered(inventory));
+        pool.merge_duplicates();
         pool.source = Source::Configured;
         pool
     }
@@ -103,7 +103,7 @@ impl GpuPool {
     }
 
     /// Applies the result of a survey.
-    pub(crate) fn see(&mut self, survey: &Survey) {
+    pub(crate) fn apply_survey(&mut self, survey: &Survey) {
         match survey {
             Survey::NoDriver => self.lose_all(Driver::Absent),
             Survey::Unavailable(words) => self.lose_all(Driver::Silent(words.clone())),
@@ -111,7 +111,7 @@ impl GpuPool {
                 self.driver = Driver::Answers;
                 self.driver_version = inventory.driver_version.clone();
                 self.cuda_version = inventory.cuda_version.clone();
-                self.gpus.iter_mut().for_each(|gpu| gpu.see(inventory));
+                self.gpus.iter_mut().for_each(|gpu| gpu.find_in(inventory));
                 if self.source == Source::Driver {
                     self.add_new(inventory);
                 }
@@ -129,12 +129,12 @@ impl GpuPool {
 
     /// Merges entries that are the same GPU under two names. Call it before slots are planned: it changes
     /// positions.
-    pub(crate) fn merge_doubles(&mut self) {
+    pub(crate) fn merge_duplicates(&mut self) {
         let mut kept: Vec<GpuIdentity> = Vec::new();
-        self.gpus.retain(|gpu| match &gpu.seen {
-            Some(seen) if kept.contains(seen) => false,
-            Some(seen) => {
-                kept.push(seen.clone());
+        self.gpus.retain(|gpu| match &gpu.identity {
+            Some(known) if kept.contains(known) => false,
+            Some(known) => {
+                kept.push(known.clone());
                 true
             }
             None => true,
@@ -152,7 +152,7 @@ impl GpuPool {
                 let identity = GpuIdentity::of(device, slice);
                 if self.gpus.iter().all(|gpu| !gpu.is(&identity)) {
                     let mut gpu = PoolGpu::remembered(identity);
-                    gpu.take(device, slice);
+                    gpu.update(device, slice);
                     self.gpus.push(gpu);
                 }
             }
@@ -224,7 +224,7 @@ impl GpuPool {
         let gpus = || positions.iter().filter_map(|position| self.gpus.get(*position));
         let is_whole = self.gpus.iter().all(|gpu| gpu.health.gpu().is_some());
         let by_number = |gpu: &PoolGpu| {
-            let is_slice = gpu.seen.as_ref().is_some_and(|seen| seen.slice.is_some());
+            let is_slice = gpu.identity.as_ref().is_some_and(|known| known.slice.is_some());
             matches!(gpu.name, Selector::Index(_)) && !is_slice
         };
         if self.source == Source::Configured || (is_whole && gpus().all(by_number)) {
@@ -236,7 +236,7 @@ impl GpuPool {
 
     /// The identities of the GPUs, to keep for the next start.
     pub(crate) fn identities(&self) -> Vec<GpuIdentity> {
-        self.gpus.iter().filter_map(|gpu| gpu.seen.clone()).collect()
+        self.gpus.iter().filter_map(|gpu| gpu.identity.clone()).collect()
     }
 
     /// The problems of the GPUs, one sentence each.
@@ -278,7 +278,7 @@ impl GpuIdentity {
 impl PoolGpu {
     fn named(name: Selector) -> Self {
         let health = GpuHealth::Lost(NOT_SEEN.to_owned());
-        Self { name, seen: None, health, processes: None }
+        Self { name, identity: None, health, processes: None }
     }
 
     fn remembered(identity: GpuIdentity) -> Self {
@@ -286,32 +286,33 @@ impl PoolGpu {
             Some(uuid) => Selector::Mig(uuid.clone()),
             None => Selector::Index(identity.index),
         };
-        Self { seen: Some(identity), ..Self::named(name) }
+        Self { identity: Some(identity), ..Self::named(name) }
     }
 
     fn is(&self, identity: &GpuIdentity) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.is(identity))
+        self.identity.as_ref().is_some_and(|known| known.is(identity))
     }
 
-    fn see(&mut self, inventory: &Inventory) {
-        let same = |device: &&Device| match &self.seen {
+    /// Finds this GPU in a survey and updates it; it is lost if the survey does not list it.
+    fn find_in(&mut self, inventory: &Inventory) {
+        let same = |device: &&Device| match &self.identity {
             Some(GpuIdentity { uuid: Some(uuid), .. }) if device.uuid.is_some() => {
                 device.uuid.as_ref() == Some(uuid)
             }
-            Some(seen) => device.index == seen.index,
+            Some(known) => device.index == known.index,
             None => false,
         };
         let known = inventory.devices.iter().find(same).map(|device| {
-            let own = self.seen.as_ref().and_then(|seen| seen.slice.as_ref());
+            let own = self.identity.as_ref().and_then(|known| known.slice.as_ref());
             (device, device.slices.iter().find(|slice| Some(&slice.uuid) == own))
         });
-        let found = match &self.seen {
+        let found = match &self.identity {
             Some(_) => known,
             // If a GPU with MIG slices is named as a whole, CUDA uses its first slice.
             None => self.name.find(inventory).map(|(d, slice)| (d, slice.or(d.slices.first()))),
         };
         match found {
-            Some((device, slice)) => self.take(device, slice),
+            Some((device, slice)) => self.update(device, slice),
             None => {
                 self.health = GpuHealth::Lost("the driver does not list it".to_owned());
                 self.processes = None;
@@ -319,8 +320,9 @@ impl PoolGpu {
         }
     }
 
-    fn take(&mut self, device: &Device, slice: Option<&Slice>) {
-        let was_slice = self.seen.as_ref().is_some_and(|seen| seen.slice.is_some());
+    /// Updates health and processes from what a survey says of this GPU.
+    fn update(&mut self, device: &Device, slice: Option<&Slice>) {
+        let was_slice = self.identity.as_ref().is_some_and(|known| known.slice.is_some());
         (self.health, self.processes) = match (slice, was_slice) {
             (Some(slice), _) => (GpuHealth::Working(slice.gpu.clone()), None),
             (None, true) => {
@@ -329,26 +331,28 @@ impl PoolGpu {
             (None, false) => (device.health.clone(), device.processes.clone()),
         };
         if self.health.gpu().is_some() {
-            self.seen = Some(GpuIdentity::of(device, slice));
+            self.identity = Some(GpuIdentity::of(device, slice));
         }
     }
 
     fn index(&self) -> Option<u32> {
-        match (&self.seen, &self.name) {
-            (Some(seen), _) => Some(seen.index),
+        match (&self.identity, &self.name) {
+            (Some(known), _) => Some(known.index),
             (None, Selector::Index(index)) => Some(*index),
             (None, _) => None,
         }
     }
 
     fn cuda_name(&self) -> String {
-        let known = self.seen.as_ref().and_then(|seen| seen.slice.clone().or(seen.uuid.clone()));
+        let known =
+            self.identity.as_ref().and_then(|known| known.slice.clone().or(known.uuid.clone()));
         known.unwrap_or_else(|| self.name.to_string())
     }
 
     fn problem(&self) -> Option<String> {
         let GpuHealth::Lost(words) = &self.health else { return None };
-        let model = self.seen.as_ref().map(|seen| seen.model.as_str()).filter(|m| *m != "GPU");
+        let model =
+            self.identity.as_ref().map(|known| known.model.as_str()).filter(|m| *m != "GPU");
         let model = model.map(|model| format!(" ({model})")).unwrap_or_default();
         Some(format!("GPU {}{model} is lost: {words}", self.name))
     }
@@ -377,8 +381,8 @@ mod tests {
 
     fn seen(names: Option<&str>, survey: &Survey) -> GpuPool {
         let mut pool = GpuPool::detected(names.map(visible_devices), Vec::new());
-        pool.see(survey);
-        pool.merge_doubles();
+        pool.apply_survey(survey);
+        pool.merge_duplicates();
         pool
     }
 
@@ -422,16 +426,16 @@ mod tests {
         let mut pool = seen(None, &three(Some(1)));
         assert_eq!((memory_mib(&pool), pool.problems()), (vec![1, 2, 3], vec![]));
         assert_eq!(pool.cuda_names(&[1]), None);
-        pool.see(&three(None));
+        pool.apply_survey(&three(None));
         assert_eq!(memory_mib(&pool), [2, 3]);
         assert_eq!(pool.problems(), ["GPU 0 (A40) is lost: gone"]);
         assert!(!pool.is_working(0) && pool.is_working(1));
         assert_eq!(pool.cuda_names(&[1]).as_deref(), Some("GPU-11"));
         // The driver renumbers the others, which remain the same GPUs.
         let renumbered = Device { index: 0, ..device(1, Some(2)) };
-        pool.see(&answered(vec![renumbered, Device { index: 1, ..device(2, Some(3)) }]));
+        pool.apply_survey(&answered(vec![renumbered, Device { index: 1, ..device(2, Some(3)) }]));
         assert_eq!((pool.is_working(0), memory_mib(&pool)), (false, vec![2, 3]));
-        pool.see(&three(Some(1)));
+        pool.apply_survey(&three(Some(1)));
         assert_eq!((memory_mib(&pool), pool.problems()), (vec![1, 2, 3], vec![]));
     }
 
@@ -441,15 +445,15 @@ mod tests {
         let mut pool = seen(None, &silent);
         assert!(pool.is_unknown() && pool.is_watched());
         assert_eq!(pool.problems(), ["the NVIDIA driver does not answer: version mismatch"]);
-        pool.see(&answered(vec![device(0, Some(1))]));
+        pool.apply_survey(&answered(vec![device(0, Some(1))]));
         assert_eq!((pool.is_unknown(), memory_mib(&pool)), (false, vec![1]));
         let remembered = pool.identities();
-        pool.see(&Survey::NoDriver);
+        pool.apply_survey(&Survey::NoDriver);
         assert_eq!((memory_mib(&pool), pool.len()), (vec![], 1));
         assert_eq!(pool.problems(), ["the NVIDIA driver is gone from this machine"]);
         // The next start knows what there was.
         let mut next = GpuPool::detected(None, remembered);
-        next.see(&silent);
+        next.apply_survey(&silent);
         assert_eq!((next.len(), next.is_working(0)), (1, false));
         let nothing = seen(None, &Survey::NoDriver);
         assert!(!nothing.is_watched() && nothing.problems().is_empty());

@@ -89,7 +89,7 @@ pub(crate) async fn watch(
             let _ = tokio::time::timeout(interval, context.surveys.wanted.notified()).await;
             let began = Instant::now();
             let survey = survey().await;
-            context.peaks.see(&survey);
+            context.peaks.record(&survey);
             coordinator.surveyed(survey).await;
             context.surveys.last.send_replace(Some(began));
         }

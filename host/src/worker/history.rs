@@ -47,7 +47,8 @@ pub(crate) struct HistoryError {
     source: OpenError,
 }
 
-/// The finished jobs of the worker with this state folder, in the order of their ends. The worker may be running.
+/// The finished jobs of the worker with this state folder, in the order of their ends. The worker may be
+/// running.
 #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "`estimates` reads them"))]
 pub(crate) fn read(state_dir: &Path) -> Result<Vec<FinishedJob>, HistoryError> {
     let path = state_dir.join(FILE);

@@ -89,8 +89,8 @@ impl Observed {
                 self.peaks_mib.push(self.peak.as_ref().and_then(|peak| peak.take()));
             }
             JobEvent::Progress { message } => {
-                // A trainer keeps the memory that it has taken, so a look after the first batches and one after the
-                // first epoch are enough for a short training.
+                // A trainer keeps the memory that it has taken, so a look after the first batches and one
+                // after the first epoch are enough for a short training.
                 let is_due = match message.get("event").and_then(|event| event.as_str()) {
                     Some("batch_end") => !std::mem::replace(&mut self.surveyed.0, true),
                     Some("epoch_end") => !std::mem::replace(&mut self.surveyed.1, true),

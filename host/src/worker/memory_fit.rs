@@ -4,8 +4,8 @@ use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::workload::{FinishedRun, NeededMemory, Workload};
 
-/// A job that takes more than this share of what is left of a GPU may run out of memory, in percent: neither the
-/// formula nor what was seen of earlier jobs is exact.
+/// A job that takes more than this share of what is left of a GPU may run out of memory, in percent:
+/// neither the formula nor what was seen of earlier jobs is exact.
 const CLOSE_PERCENT: u64 = 85;
 /// The newest runs that correct the formula.
 const RUNS: usize = 15;

@@ -112,6 +112,7 @@ use sleap_rtc_net::quic::{Endpoint, QuicError};
 use sleap_rtc_net::rtc::RtcOptions;
 use sleap_rtc_policy::{Policies, PolicyError};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
+use sleap_rtc_protocol::connection::Purpose;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::queue::QueueLimits;
@@ -267,7 +268,7 @@ pub(crate) struct WorkerContext {
     pub(crate) disk_alarm: storage::DiskAlarm,
     /// How much may wait for a slot.
     queue: QueueLimits,
-    /// How long a job may be passed over before the log says so.
+    /// How long others may overtake a waiting job before the log says so.
     queue_patience: Duration,
     /// Where the jobs stand. The coordinator writes it.
     queue_report: watch::Sender<Arc<QueueReport>>,
@@ -514,8 +515,25 @@ pub(crate) struct Client {
     device: Option<DeviceId>,
     context: Arc<WorkerContext>,
     coordinator: coordinator::CoordinatorHandle,
-    /// Whether this connection was admitted for a new job and therefore holds a slot.
-    new_job: bool,
-    /// Whether its job may wait for a slot.
-    may_wait: bool,
+    serves: Serves,
+}
+
+/// What a connection was admitted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// A new job. The connection holds a slot, or a place in the queue if the job may wait.
+    NewJob { may_wait: bool },
+    /// A job that the worker has, or a measurement of the way to it. The connection holds no slot.
+    ExistingJob,
+}
+
+impl Serves {
+    /// What an offer of this purpose is admitted for.
+    fn of(purpose: Option<&Purpose>) -> Self {
+        match purpose {
+            None | Some(Purpose::NewJob) => Self::NewJob { may_wait: false },
+            Some(Purpose::QueuedJob) => Self::NewJob { may_wait: true },
+            Some(Purpose::KnownJob { .. } | Purpose::Probe | Purpose::Unknown) => Self::ExistingJob,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::coordinator::{CoordinatorHandle, HandoverStep, Launch};
 use super::error::{ConnectionError, refused};
 use super::job_right::{Shown, kept};
 use super::uploads::{Successor, Upload};
-use super::{Client, admission, delivery, queue_status, staged_job};
+use super::{Client, Serves, admission, delivery, queue_status, staged_job};
 use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
@@ -120,7 +120,7 @@ async fn submit(
         if upload.is_none() && blocking(move || has_begun(&begun)).await? {
             return resume(client, link, &folder, EventsAfter::Event(0)).await;
         }
-        if upload.is_none() && client.new_job {
+        if upload.is_none() && client.serves != Serves::ExistingJob {
             // A worker that was stopped during the upload has left this folder.
             link.meanwhile(staged_job::give_up(&client.context, &folder)).await;
         }
@@ -153,14 +153,14 @@ fn has_begun(folder: &JobFolder) -> bool {
 }
 
 async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError> {
-    if !client.new_job {
+    let Serves::NewJob { may_wait } = client.serves else {
         let text = "the worker has no such job; a new one needs an offer of its own";
         return Err(refused(RefusalCode::NotFound, text));
-    }
+    };
     let peer = &client.caller.peer;
     admission::check(&client.context, peer, &spec.description).await?;
     let job = &spec.description;
-    let wait = client.may_wait.then(|| job.package_bytes.unwrap_or(0));
+    let wait = may_wait.then(|| job.package_bytes.unwrap_or(0));
     client.coordinator.hold(&client.caller, job.user.as_deref(), wait).await?;
     let state_dir = &client.context.state_dir;
     let (folder, job, owner, device) =

@@ -10,7 +10,7 @@ use sleap_rtc_protocol::queue::{Order, OrderedBy};
 use sleap_rtc_protocol::worker::WorkerState;
 use std::collections::HashMap;
 
-/// What the policy has to know. Those that the operator has decided about are not among the waiting ones.
+/// The jobs as the policy sees them. Waiting jobs that the operator holds or has put first are left out.
 pub(crate) fn question(
     state: &WorkerState,
     waiting: &HashMap<JobId, Waiting>,
@@ -27,12 +27,12 @@ pub(crate) fn question(
     };
     let mut running: Vec<JobHere> = running.iter().map(runs).collect();
     running.sort_by(|a, b| b.since_s.cmp(&a.since_s).then_with(|| a.id.cmp(&b.id)));
-    let of_policy = state
+    let for_policy = state
         .queue()
         .jobs()
         .iter()
         .filter(|job| !job.entry.is_held && job.entry.front_ms.is_none());
-    let waits = of_policy.filter_map(|job| {
+    let waits = for_policy.filter_map(|job| {
         let known = waiting.get(&job.job)?;
         Some(JobHere {
             id: job.job.to_string(),

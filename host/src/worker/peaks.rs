@@ -34,8 +34,8 @@ impl Peaks {
         peak
     }
 
-    /// Takes note of a survey.
-    pub(crate) fn see(&self, survey: &Survey) {
+    /// Records what the running jobs use according to a survey.
+    pub(crate) fn record(&self, survey: &Survey) {
         let Survey::Answered(inventory) = survey else { return };
         let mut watched = self.watched.lock();
         watched.retain(|peak| peak.strong_count() > 0);
@@ -50,7 +50,7 @@ impl Peaks {
             };
             let used = inventory.devices.iter().filter(|device| job.may_use(device.index));
             let used = used.filter_map(|device| job.used_mib(device, alone(device)));
-            // A formula is for one GPU.
+            // Estimates of GPU memory are for one GPU.
             if let Some(mib) = used.max().filter(|mib| *mib > 0) {
                 let mut most = job.most_mib.lock();
                 *most = Some(most.map_or(mib, |most| most.max(mib)));
@@ -60,7 +60,7 @@ impl Peaks {
 }
 
 impl Peak {
-    /// The most so far, which begins anew.
+    /// The most since the last call.
     pub(crate) fn take(&self) -> Option<u64> {
         self.most_mib.lock().take()
     }
@@ -69,8 +69,8 @@ impl Peak {
         self.gpus.as_ref().is_none_or(|own| own.contains(&gpu))
     }
 
-    /// What the job uses of a device: what its processes hold, or else what has been added since it began, if no
-    /// other job is `alone` there. The driver tells processes apart only where it sees their ids.
+    /// How much memory of a device the job uses: what its processes hold, or else what has been added since
+    /// it began, if it is `alone` there. The driver tells processes apart only where it sees their ids.
     fn used_mib(&self, device: &Device, alone: bool) -> Option<u64> {
         let processes = device.processes.as_deref().unwrap_or_default();
         let own = processes.iter().filter(|process| session_of(process.pid) == Some(self.session));
@@ -109,22 +109,22 @@ mod tests {
     #[test]
     fn the_most_counts_and_each_run_has_its_own() {
         let peaks = Peaks::default();
-        peaks.see(&survey(900, None));
+        peaks.record(&survey(900, None));
         let peak = peaks.watch(u32::MAX, Some(vec![0]));
         for free in [900, 300, 500] {
-            peaks.see(&survey(free, None));
+            peaks.record(&survey(free, None));
         }
         assert_eq!((peak.take(), peak.take()), (Some(600), None));
-        peaks.see(&survey(500, None));
+        peaks.record(&survey(500, None));
         assert_eq!(peak.take(), Some(400));
     }
 
     #[test]
     fn what_two_jobs_share_is_not_guessed() {
         let peaks = Peaks::default();
-        peaks.see(&survey(900, None));
+        peaks.record(&survey(900, None));
         let (one, other) = (peaks.watch(u32::MAX, None), peaks.watch(u32::MAX - 1, Some(vec![0])));
-        peaks.see(&survey(300, None));
+        peaks.record(&survey(300, None));
         assert_eq!((one.take(), other.take()), (None, None));
     }
 
@@ -155,7 +155,7 @@ mod tests {
         let peak = peaks.watch(job.0.id(), None);
         let process =
             |leader: &Leader, mib| GpuProcess { pid: leader.0.id(), memory_mib: Some(mib) };
-        peaks.see(&survey(100, Some(vec![process(&job, 70), process(&other, 500)])));
+        peaks.record(&survey(100, Some(vec![process(&job, 70), process(&other, 500)])));
         assert_eq!(peak.take(), Some(70));
     }
 }

@@ -1,6 +1,6 @@
 //! The queue as clients and the room see it: the place of each waiting job, and when it is expected to start.
 
-use super::running::{ClusterWait, Running, in_steps};
+use super::running::{ClusterWait, Running, round_up_s};
 use serde_json::{Map, Value, json};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_job::{Expected, JobFolder};
@@ -25,7 +25,7 @@ pub(crate) struct Waiting {
     /// Since when it waits, in milliseconds since 1970.
     pub(crate) since_ms: u64,
     /// When a job that came later has first started before it.
-    pub(crate) passed_at: Option<Instant>,
+    pub(crate) overtaken_at: Option<Instant>,
     /// How long it is expected to run, in seconds.
     pub(crate) runs_s: Option<u64>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Waiting {
 impl Waiting {
     pub(crate) fn new(folder: &JobFolder, since_ms: u64) -> Self {
         let runs_s = Expected::read(folder).and_then(|expected| expected.runs_s());
-        Self { folder: folder.clone(), since_ms, passed_at: None, runs_s }
+        Self { folder: folder.clone(), since_ms, overtaken_at: None, runs_s }
     }
 }
 
@@ -98,7 +98,7 @@ impl QueueReport {
     /// The same, where a cluster would start a further job at that time, in milliseconds since 1970.
     pub(crate) fn in_cluster(mut self, starts_ms: Option<u64>) -> Self {
         if let Some(starts_ms) = starts_ms {
-            let seconds = in_steps(starts_ms.saturating_sub(now_ms()) / 1000);
+            let seconds = round_up_s(starts_ms.saturating_sub(now_ms()) / 1000);
             self.properties.insert(EXPECTED_START.to_owned(), json!(seconds));
         }
         self
@@ -128,11 +128,12 @@ impl QueueReport {
 fn pending(running: &HashMap<JobId, Running>) -> Vec<(JobId, QueueStatus)> {
     let mut waiting: Vec<(&JobId, &Running, &ClusterWait)> =
         running.iter().filter_map(|(job, of)| Some((job, of, of.pending.as_ref()?))).collect();
-    waiting.sort_by_key(|(_, of, _)| of.seen.since_ms);
+    waiting.sort_by_key(|(_, of, _)| of.published.since_ms);
     let news = |(index, (job, of, pending)): (usize, (&JobId, &Running, &ClusterWait))| {
-        let starts_in_s = pending.starts_ms.map(|at| in_steps(at.saturating_sub(now_ms()) / 1000));
+        let starts_in_s =
+            pending.starts_ms.map(|at| round_up_s(at.saturating_sub(now_ms()) / 1000));
         let place = u32::try_from(index + 1).ok();
-        let since_ms = of.seen.since_ms;
+        let since_ms = of.published.since_ms;
         let own = QueueRow {
             place,
             starts_in_s,
@@ -174,7 +175,7 @@ fn forecast(
         .collect();
     jobs.push(expected(0, None));
     let mut starts = starts_in_s(&free_in_s, &jobs);
-    starts.iter_mut().flatten().for_each(|s| *s = in_steps(*s));
+    starts.iter_mut().flatten().for_each(|s| *s = round_up_s(*s));
     let further = starts.pop().flatten();
     (starts, further)
 }
@@ -199,14 +200,14 @@ fn waiting_row(job: &WaitingJob, waiting: Option<&Waiting>) -> QueueRow {
 
 /// A running job.
 fn running_row(running: &Running) -> QueueRow {
-    let (seen, spec) = (&running.seen, running.folder.spec());
+    let (published, spec) = (&running.published, running.folder.spec());
     QueueRow {
         place: None,
         user: shortened(&user_of(&running.folder)),
         job_type: spec.description.job_type,
         name: shortened(&spec.name),
         since_ms: running.began_ms(),
-        progress: Some(seen.progress.clone()),
+        progress: Some(published.progress.clone()),
         left_s: running.left_s(),
         starts_in_s: None,
         is_held: false,

@@ -1,4 +1,4 @@
-//! Tells the client of a waiting job where it stands.
+//! Reports to the client of a waiting job where it stands.
 
 use super::Client;
 use super::error::{ConnectionError, refused};
@@ -13,12 +13,11 @@ use tracing::info;
 
 /// The shortest time between two frames about the same place.
 const NEWS_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a job may be neither in the queue nor begun: the time in which its process starts, or in which
-/// its end is written.
-const BETWEEN: Duration = Duration::from_secs(3600);
+/// How long a job may be neither in the queue nor begun, while its process starts or its end is written.
+const START_LIMIT: Duration = Duration::from_secs(3600);
 
-/// Tells the client where its job stands until the job runs or is withdrawn, and obeys it meanwhile. The job
-/// has a process, or has ended, when this returns.
+/// Reports where the job stands until it runs or is withdrawn, and obeys its client meanwhile. When this
+/// returns, the job has a process or has ended.
 pub(crate) async fn until_it_starts(
     client: &Client,
     link: &mut WorkerEnd,
@@ -26,7 +25,7 @@ pub(crate) async fn until_it_starts(
 ) -> Result<JobHandle, ConnectionError> {
     let job = folder.id();
     let mut queue_report = client.context.queue_report.subscribe();
-    let (mut told, mut told_at) = (None, Instant::now());
+    let (mut sent, mut sent_at) = (None, Instant::now());
     let mut left_at = None;
     loop {
         let news = queue_report.borrow_and_update().news(job).cloned();
@@ -34,23 +33,22 @@ pub(crate) async fn until_it_starts(
             if let Some(handle) = begun(folder).await? {
                 return Ok(handle);
             }
-            if left_at.get_or_insert_with(Instant::now).elapsed() > BETWEEN {
+            if left_at.get_or_insert_with(Instant::now).elapsed() > START_LIMIT {
                 let text = "the job neither waits nor runs; ask the worker's operator";
                 return Err(refused(RefusalCode::Other, text));
             }
         }
-        let is_due = told.is_none() || told_at.elapsed() >= NEWS_INTERVAL;
-        let has_changed = news.is_some() && told != news;
+        let is_due = sent.is_none() || sent_at.elapsed() >= NEWS_INTERVAL;
+        let has_changed = news.is_some() && sent != news;
         if has_changed && is_due {
             if let Some(news) = news.clone() {
                 link.send(&WorkerFrame::Waiting { job: job.clone(), news }).await?;
             }
-            (told, told_at) = (news, Instant::now());
+            (sent, sent_at) = (news, Instant::now());
         }
-        let later = has_changed && !is_due;
         tokio::select! {
             _ = queue_report.changed() => {}
-            () = sleep_until(told_at + NEWS_INTERVAL), if later => {}
+            () = sleep_until(sent_at + NEWS_INTERVAL), if has_changed && !is_due => {}
             frame = link.recv() => match frame? {
                 // A job that has not begun has nothing to keep.
                 ClientFrame::Cancel { .. } | ClientFrame::Stop { .. } => {

@@ -23,14 +23,14 @@ use tracing::{info, warn};
 
 /// How often folders are checked, besides after each job.
 const INTERVAL: Duration = Duration::from_secs(3600);
-/// The same, while results of a job that has just ended exceed the limit.
-const SOON: Duration = Duration::from_secs(30);
+/// The same, while the results of jobs that have just ended exceed the limit.
+const EXCESS_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the client of a job has to begin to fetch its results before they may be removed to
 /// free space.
-const FETCH_MS: u64 = 60_000;
-/// How long a job that has failed without results stays, however full the disk is, so that its client learns how it
-/// ended.
-const TELL_MS: u64 = 86_400_000;
+const FETCH_GRACE_MS: u64 = 60_000;
+/// How long a job that has failed without results stays, however full the disk is, so that its client
+/// learns how it ended.
+const OUTCOME_GRACE_MS: u64 = 86_400_000;
 /// New jobs are refused while unfetched results take more than this part of the limit, in percent.
 const FULL_PERCENT: u64 = 90;
 /// The most users that a refusal names.
@@ -53,7 +53,7 @@ pub(crate) async fn watch(context: Arc<WorkerContext>, shutdown: CancellationTok
                 Ok(unfetched) => {
                     let is_over = unfetched.total_bytes() > limits.bytes;
                     *context.unfetched.write() = unfetched;
-                    if is_over { SOON } else { INTERVAL }
+                    if is_over { EXCESS_INTERVAL } else { INTERVAL }
                 }
                 Err(error) => {
                     report(Err(error));
@@ -140,11 +140,11 @@ impl StoredJob {
         }
     }
 
-    /// Whether it may be removed to free space: its owner wants nothing of it any more, and has had time to learn how it
-    /// ended.
-    fn may_go(&self, now_ms: u64) -> bool {
+    /// Whether it may be removed to free space: its owner wants nothing of it any more, and has had time to
+    /// learn how it ended.
+    fn is_removable(&self, now_ms: u64) -> bool {
         let is_known = self.fetched_ms.is_some() || self.is_cancelled;
-        let has_had_time = || self.ended_ms.saturating_add(TELL_MS) <= now_ms;
+        let has_had_time = || self.ended_ms.saturating_add(OUTCOME_GRACE_MS) <= now_ms;
         self.unneeded_since_ms().is_some() && (is_known || has_had_time())
     }
 
@@ -184,7 +184,7 @@ fn plan(jobs: &[StoredJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize
     let size = |index: &usize| jobs[*index].package_bytes + jobs[*index].kept_bytes;
     let total: u64 = left.iter().map(size).sum();
     let excess_bytes = total.saturating_sub(limits.bytes);
-    let (freed, excess_bytes) = free(jobs, &left, excess_bytes, now_ms);
+    let (freed, excess_bytes) = free_unneeded(jobs, &left, excess_bytes, now_ms);
     removals.extend(freed);
     removals.extend(free_unfetched(jobs, &left, excess_bytes, now_ms));
     removals
@@ -192,7 +192,7 @@ fn plan(jobs: &[StoredJob], limits: &RetentionConfig, now_ms: u64) -> Vec<(usize
 
 /// What to remove to free `wanted_bytes` without the results that clients wait for. Also returns
 /// how much remains to be freed.
-fn free(
+fn free_unneeded(
     jobs: &[StoredJob],
     indices: &[usize],
     mut wanted_bytes: u64,
@@ -211,7 +211,7 @@ fn free(
     for index in indices {
         *by_user.entry(&jobs[*index].user).or_default() += jobs[*index].kept_bytes;
     }
-    oldest.retain(|index| jobs[*index].may_go(now_ms));
+    oldest.retain(|index| jobs[*index].is_removable(now_ms));
     while wanted_bytes > 0 {
         let of_most = |(place, index): &(usize, &usize)| {
             (by_user.get(jobs[**index].user.as_str()).copied(), Reverse(*place))
@@ -244,7 +244,7 @@ fn free_unfetched(
     for index in newest {
         if wanted_bytes > 0 {
             wanted_bytes = wanted_bytes.saturating_sub(jobs[index].kept_bytes);
-            let has_had_time = jobs[index].ended_ms.saturating_add(FETCH_MS) <= now_ms;
+            let has_had_time = jobs[index].ended_ms.saturating_add(FETCH_GRACE_MS) <= now_ms;
             removals.extend(has_had_time.then_some((index, Removal::NoRoom)));
         }
     }
@@ -252,16 +252,16 @@ fn free_unfetched(
 }
 
 /// The finished jobs below `state_dir`, with their folders.
-fn finished(state_dir: &Path) -> (Vec<JobFolder>, Vec<StoredJob>) {
+fn finished_jobs(state_dir: &Path) -> (Vec<JobFolder>, Vec<StoredJob>) {
     let folders = JobFolder::all(state_dir).into_iter();
     folders.filter_map(|folder| Some((finished_job(&folder)?, folder))).map(|(a, b)| (b, a)).unzip()
 }
 
 /// Removes jobs that no client waits for, to free `wanted_bytes`. Returns how much was freed.
 pub(crate) fn make_room(state_dir: &Path, wanted_bytes: u64) -> u64 {
-    let (folders, jobs) = finished(state_dir);
+    let (folders, jobs) = finished_jobs(state_dir);
     let all: Vec<usize> = (0..jobs.len()).collect();
-    let (removals, left_bytes) = free(&jobs, &all, wanted_bytes, now_ms());
+    let (removals, left_bytes) = free_unneeded(&jobs, &all, wanted_bytes, now_ms());
     for (index, why) in removals {
         remove(&folders[index], &jobs[index], why);
     }
@@ -270,7 +270,7 @@ pub(crate) fn make_room(state_dir: &Path, wanted_bytes: u64) -> u64 {
 
 /// Removes old job folders below `state_dir`. Returns the unfetched results that are left.
 fn clean(state_dir: &Path, limits: &RetentionConfig, now_ms: u64) -> Unfetched {
-    let (folders, jobs) = finished(state_dir);
+    let (folders, jobs) = finished_jobs(state_dir);
     let mut gone = vec![false; jobs.len()];
     for (index, why) in plan(&jobs, limits, now_ms) {
         let removed = remove(&folders[index], &jobs[index], why);
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn a_job_that_failed_is_not_removed_to_free_space_before_its_owner_knows() {
         let removed = |job: StoredJob, now_ms| {
-            let (removals, _) = free(&[job], &[0], u64::MAX, now_ms);
+            let (removals, _) = free_unneeded(&[job], &[0], u64::MAX, now_ms);
             removals.contains(&(0, Removal::NoRoom))
         };
         let failed = || job(5, None, false);
@@ -406,7 +406,7 @@ mod tests {
         assert!(removed(job(5, Some(5), true), 5 * DAY_MS));
         assert!(removed(StoredJob { is_cancelled: true, ..failed() }, 5 * DAY_MS));
         // Its package goes at once.
-        let (removals, _) = free(&[failed()], &[0], u64::MAX, 5 * DAY_MS);
+        let (removals, _) = free_unneeded(&[failed()], &[0], u64::MAX, 5 * DAY_MS);
         assert_eq!(removals, [(0, Removal::Package)]);
     }
 

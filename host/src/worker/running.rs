@@ -1,4 +1,4 @@
-//! The coordinator's knowledge of each running job, and what the room sees of it.
+//! What the coordinator knows of each running job, and what it publishes in the room.
 
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_job::slurm::PendingReason;
@@ -9,17 +9,17 @@ use sleap_rtc_protocol::progress::{JobProgress, RunningJob};
 use std::collections::HashMap;
 use tokio::sync::watch;
 
-/// The most jobs that the room sees, the oldest first: a worker's metadata is bounded.
-const SEEN_JOBS: usize = 16;
-/// The most characters of a user's name, and of a route, that the room sees.
-const SEEN_CHARS: usize = 64;
-const SEEN_ROUTE_CHARS: usize = 160;
+/// The most jobs that are published, the oldest first: a worker's metadata is bounded.
+const MAX_PUBLISHED_JOBS: usize = 16;
+/// The most characters of a user's name, and of a route, that are published.
+const MAX_USER_CHARS: usize = 64;
+const MAX_ROUTE_CHARS: usize = 160;
 
-/// Remaining times are rounded up to this, so that they do not change every second.
+/// Remaining times are rounded up to a multiple of this, so that they do not change every second.
 const STEP_S: u64 = 60;
 
-/// Rounds a remaining time up.
-pub(crate) fn in_steps(seconds: u64) -> u64 {
+/// Rounds a remaining time up to whole minutes.
+pub(crate) fn round_up_s(seconds: u64) -> u64 {
     seconds.div_ceil(STEP_S) * STEP_S
 }
 
@@ -40,8 +40,8 @@ pub(crate) struct Running {
     pub(crate) pending: Option<ClusterWait>,
     /// How long it is expected to run in all, in seconds.
     runs_s: Option<u64>,
-    /// The part that the room sees.
-    pub(crate) seen: RunningJob,
+    /// What the room sees.
+    pub(crate) published: RunningJob,
     /// The route of the latest connection whose client follows the job.
     pub(crate) route: Option<watch::Receiver<Option<Route>>>,
 }
@@ -53,9 +53,9 @@ impl Running {
         let started_ms = folder.started_ms().unwrap_or_else(now_ms);
         let record = folder.record().ok();
         let runs_s = Expected::read(folder).and_then(|expected| expected.runs_s());
-        let seen = RunningJob {
+        let published = RunningJob {
             owner: folder.owner().clone(),
-            user: user.map(|name| name.chars().take(SEEN_CHARS).collect()),
+            user: user.map(|name| name.chars().take(MAX_USER_CHARS).collect()),
             since_ms: record.as_ref().map_or(started_ms, |record| record.created_ms),
             started_ms: Some(started_ms),
             progress: JobProgress::default(),
@@ -63,47 +63,47 @@ impl Running {
             left_s: None,
             route: None,
         };
-        Self { folder: folder.clone(), gpus, pending: None, runs_s, seen, route: None }
+        Self { folder: folder.clone(), gpus, pending: None, runs_s, published, route: None }
     }
 
     /// When it began to run, in milliseconds since 1970.
     pub(crate) fn began_ms(&self) -> u64 {
-        self.seen.started_ms.unwrap_or(self.seen.since_ms)
+        self.published.started_ms.unwrap_or(self.published.since_ms)
     }
 
     /// The job has begun.
     pub(crate) fn began(&mut self) {
         self.pending = None;
-        self.seen.started_ms = Some(self.folder.started_ms().unwrap_or_else(now_ms));
+        self.published.started_ms = Some(self.folder.started_ms().unwrap_or_else(now_ms));
     }
 
-    /// How long it is expected to run yet, in seconds and in steps of a minute. `None` if that is not known,
-    /// or if it has run for longer already.
+    /// How much longer it is expected to run, in seconds, rounded up to whole minutes. `None` if that is not
+    /// known, or if it has already run for longer.
     pub(crate) fn left_s(&self) -> Option<u64> {
-        let JobProgress { runs, left, .. } = &self.seen.progress;
+        let JobProgress { runs, left, .. } = &self.published.progress;
         if let (0 | 1, Some(left)) = (runs, left) {
-            return Some(in_steps(left.seconds));
+            return Some(round_up_s(left.seconds));
         }
         let age_s = now_ms().saturating_sub(self.began_ms()) / 1000;
-        self.runs_s?.checked_sub(age_s).filter(|left_s| *left_s > 0).map(in_steps)
+        self.runs_s?.checked_sub(age_s).filter(|left_s| *left_s > 0).map(round_up_s)
     }
 
-    /// The part of all jobs that the room sees.
-    pub(crate) fn seen(running: &HashMap<JobId, Self>) -> Vec<RunningJob> {
-        let mut seen: Vec<_> = running.values().map(Self::seen_now).collect();
-        seen.sort_by(|a, b| a.since_ms.cmp(&b.since_ms).then_with(|| a.owner.cmp(&b.owner)));
-        seen.truncate(SEEN_JOBS);
-        seen
+    /// What the room sees of all running jobs.
+    pub(crate) fn publish_all(running: &HashMap<JobId, Self>) -> Vec<RunningJob> {
+        let mut jobs: Vec<_> = running.values().map(Self::publish).collect();
+        jobs.sort_by(|a, b| a.since_ms.cmp(&b.since_ms).then_with(|| a.owner.cmp(&b.owner)));
+        jobs.truncate(MAX_PUBLISHED_JOBS);
+        jobs
     }
 
-    fn seen_now(&self) -> RunningJob {
+    fn publish(&self) -> RunningJob {
         // A connection that has ended has dropped its sender.
         let route = self.route.as_ref().filter(|route| route.has_changed().is_ok());
         let route = route.and_then(|route| route.borrow().clone());
-        let route = route.map(|route| route.to_string().chars().take(SEEN_ROUTE_CHARS).collect());
-        let started_ms = self.seen.started_ms.filter(|_| self.pending.is_none());
+        let route = route.map(|route| route.to_string().chars().take(MAX_ROUTE_CHARS).collect());
+        let started_ms = self.published.started_ms.filter(|_| self.pending.is_none());
         let left_s = self.left_s().filter(|_| self.pending.is_none());
-        RunningJob { route, left_s, started_ms, ..self.seen.clone() }
+        RunningJob { route, left_s, started_ms, ..self.published.clone() }
     }
 
     /// The session of all the job's processes, whose leader is its own process.

@@ -60,8 +60,8 @@ pub(crate) async fn watch(
                 () = context.disk_alarm.raised.notified() => true,
             };
             let (state_dir, cache) = (context.state_dir.clone(), context.limits.cache.clone());
-            let looked = blocking(move || look(&state_dir, cache.as_ref(), is_alarmed)).await;
-            let now = match looked {
+            let checked = blocking(move || check(&state_dir, cache.as_ref(), is_alarmed)).await;
+            let now = match checked {
                 Ok(now) => now,
                 Err(error) => {
                     warn!(%error, "cannot check the disk");
@@ -81,9 +81,9 @@ pub(crate) async fn watch(
     shutdown.run_until_cancelled(watching).await;
 }
 
-/// The problem with the disk of `state_dir`, if there is one after unneeded files were removed.
-fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<String> {
-    let missing_bytes = missing(state_dir, is_alarmed)?;
+/// The problem with the disk of `state_dir`, if removing unneeded files does not solve it.
+fn check(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<String> {
+    let missing_bytes = lacking_bytes(state_dir, is_alarmed)?;
     // Twice the reserve, so that the next job does not start at the limit.
     let reserve_bytes = FreeSpace::of(state_dir).map_or(0, |space| space.reserve_bytes());
     let mut wanted_bytes = missing_bytes.saturating_add(reserve_bytes);
@@ -93,11 +93,11 @@ fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<Str
     {
         cache.spare(wanted_bytes);
     }
-    // Some file systems count what was removed towards a quota until then.
+    // Until the disk is synced, some file systems count removed files towards a quota.
     if let Err(error) = os::sync_disk(state_dir) {
-        warn!(%error, "cannot have the disk written");
+        warn!(%error, "cannot sync the disk");
     }
-    let missing_bytes = missing(state_dir, is_alarmed)?;
+    let missing_bytes = lacking_bytes(state_dir, is_alarmed)?;
     Some(format!(
         "the disk of {} is too full for jobs: make room for {missing_bytes} bytes more, or have the quota \
          raised",
@@ -105,8 +105,8 @@ fn look(state_dir: &Path, cache: Option<&Cache>, is_alarmed: bool) -> Option<Str
     ))
 }
 
-/// How much space is missing on the disk of `state_dir`, in bytes. `None` if it has room.
-fn missing(state_dir: &Path, is_alarmed: bool) -> Option<u64> {
+/// How much space the disk of `state_dir` lacks, in bytes. `None` if it has room.
+fn lacking_bytes(state_dir: &Path, is_alarmed: bool) -> Option<u64> {
     let space = FreeSpace::of(state_dir).ok()?;
     let missing_bytes = space.reserve_bytes().saturating_sub(space.bytes);
     let is_used_up = !space.has_inodes || (is_alarmed && !can_write(state_dir));
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_disk_with_room_has_no_problem() {
         let state = tempfile::tempdir().unwrap();
-        assert_eq!(look(state.path(), None, true), None);
+        assert_eq!(check(state.path(), None, true), None);
         assert!(!state.path().join(PROBE).exists());
     }
 }

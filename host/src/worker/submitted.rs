@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The most changes that wait for the coordinator.
 const CHANGES: usize = 64;
-/// How often the cluster is asked when a further job would start.
+/// How often to ask the cluster when a further job would start.
 const ASK_START_EVERY: Duration = Duration::from_secs(300);
 
 /// Follows the jobs until `end`.
@@ -22,14 +22,14 @@ pub(crate) async fn watch(
     end: CancellationToken,
 ) {
     let (sender, mut changes) = mpsc::channel(CHANGES);
-    let telling = async {
-        while let Some((job, standing)) = changes.recv().await {
-            coordinator.cluster(ClusterNews::Stands(job, standing)).await;
+    let reporting = async {
+        while let Some((job, state)) = changes.recv().await {
+            coordinator.cluster(ClusterNews::State(job, state)).await;
         }
     };
     let following = context.slurm.run(sender);
     let asking = ask_start(&context, &coordinator);
-    end.run_until_cancelled(async { tokio::join!(following, telling, asking) }).await;
+    end.run_until_cancelled(async { tokio::join!(following, reporting, asking) }).await;
 }
 
 /// Asks when a further job would start. A mistake in the configuration shows here before the first job.

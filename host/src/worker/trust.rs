@@ -24,7 +24,7 @@ pub(crate) struct ClientCheck {
     room: RoomId,
     /// `None` in a room whose token has no part for peers: it trusts the signaling server.
     keys: Option<RoomKeys>,
-    /// As configured.
+    /// `python_clients` of the configuration, if it is set.
     python_clients: Option<bool>,
 }
 
@@ -61,8 +61,8 @@ impl ClientCheck {
         self.keys.as_ref().map(|keys| &keys.members)
     }
 
-    /// Whether clients without keys are served. Unless the configuration says so, they are not any more once
-    /// a member was removed: whoever knows the token's first part could come back as one.
+    /// Whether clients without keys are served. Unless the configuration decides, this ends when a member is
+    /// removed: anybody who knows the token's first part could return as a client without keys.
     pub(crate) fn serves_keyless(&self) -> bool {
         let Some(keys) = &self.keys else { return true };
         self.python_clients.unwrap_or_else(|| keys.members.removals().is_empty())

@@ -1,7 +1,7 @@
 //! The end of a failed transfer, so that both sides learn the reason.
 
 use super::link::send_frame;
-use super::{Incoming, Link, TransferError};
+use super::{Accept, Incoming, Link, TransferError};
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::text::Printable;
@@ -38,8 +38,11 @@ pub(crate) async fn conclude<L: Link>(link: &mut L, error: TransferError) -> Tra
 /// Reads messages that are still in flight. A sender that is blocked in the middle of a chunk reads
 /// the reason only after the chunk has been accepted.
 async fn drain<L: Link>(link: &mut L) {
-    let listen =
-        async { while let Ok(Ok(_)) = tokio::time::timeout(QUIET, link.next(true)).await {} };
+    let listen = async {
+        while let Ok(Ok(_)) = tokio::time::timeout(QUIET, link.next(Accept::ControlAndChunks)).await
+        {
+        }
+    };
     if tokio::time::timeout(GOODBYE_LIMIT, listen).await.is_err() {
         tracing::debug!("the other side keeps sending after the end of the transfer");
     }
@@ -49,7 +52,7 @@ async fn drain<L: Link>(link: &mut L) {
 async fn pending_abort<L: Link>(link: &mut L) -> Option<TransferError> {
     let listen = async {
         loop {
-            match link.next(true).await {
+            match link.next(Accept::ControlAndChunks).await {
                 Ok(Incoming::Control(TransferFrame::Abort { reason })) => {
                     return Some(aborted(&reason));
                 }

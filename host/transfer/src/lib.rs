@@ -74,7 +74,7 @@ pub use cache::Cache;
 pub use copying::{add_tree, copy_tree};
 pub use error::{LinkError, TransferError};
 pub use hashes::Hashes;
-pub use link::{Incoming, Limits, Link, SizeAnswer, SizeQuestion};
+pub use link::{Accept, Incoming, Limits, Link, SizeAnswer, SizeQuestion};
 pub use listing::{Part, PartSource, list_package};
 pub use pace::Pace;
 pub use package::Package;

@@ -18,13 +18,28 @@ pub trait Link: Send {
         frame: TransferFrame,
     ) -> impl Future<Output = Result<(), LinkError>> + Send;
 
-    /// The next message. Chunks stay queued unless `chunks` is set. Must be cancel safe: dropping
-    /// the future loses nothing.
-    fn next(&mut self, chunks: bool) -> impl Future<Output = Result<Incoming, LinkError>> + Send;
+    /// The next message that the transfer accepts. Must be cancel safe: dropping the future loses nothing.
+    fn next(&mut self, accept: Accept) -> impl Future<Output = Result<Incoming, LinkError>> + Send;
 
     /// Sends an encoded chunk. Waits while too much is unacknowledged. Control frames can be sent and
     /// received meanwhile.
     fn send_chunk(&self, chunk: BytesMut) -> BoxFuture<'static, Result<(), LinkError>>;
+}
+
+/// Which messages a transfer accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Control frames. Chunks stay queued.
+    Control,
+    /// Whatever comes first.
+    ControlAndChunks,
+}
+
+impl Accept {
+    /// Chunks too if `has_room`.
+    pub(crate) fn with_chunks_if(has_room: bool) -> Self {
+        if has_room { Self::ControlAndChunks } else { Self::Control }
+    }
 }
 
 /// A message that arrives over a [`Link`].

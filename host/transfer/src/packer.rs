@@ -37,8 +37,8 @@ impl Packer {
     }
 }
 
-/// Unpacks the received bytes of `piece`. Returns nothing if they do not match its hash.
-pub(crate) fn unpack(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<Vec<u8>> {
+/// Unpacks the received bytes of `piece`. Returns `None` if they do not match its hash.
+pub(crate) fn unpack_verified(piece: Piece, packing: Packing, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let bytes = match packing {
         Packing::Plain => bytes,
         Packing::Zstd => zstd::bulk::decompress(&bytes, piece.bytes as usize).ok()?,
@@ -59,12 +59,12 @@ mod tests {
             let piece = Piece { blake3: hash(&bytes), bytes: bytes.len() as u32 };
             let (packed_as, packed) = Packer::new().pack(bytes.clone());
             assert_eq!(packed_as, packing);
-            assert_eq!(unpack(piece, packing, packed.clone()), Some(bytes));
+            assert_eq!(unpack_verified(piece, packing, packed.clone()), Some(bytes));
             let mut wrong = packed.clone();
             wrong[packed.len() / 2] ^= 1;
-            assert_eq!(unpack(piece, packing, wrong), None);
+            assert_eq!(unpack_verified(piece, packing, wrong), None);
             // Unpacking stops as soon as a piece exceeds its announced length.
-            assert_eq!(unpack(Piece { bytes: 10, ..piece }, packing, packed), None);
+            assert_eq!(unpack_verified(Piece { bytes: 10, ..piece }, packing, packed), None);
         }
     }
 }

@@ -4,7 +4,8 @@ use super::goodbye::{aborted, conclude};
 use super::link::send_frame;
 use super::writer::{ChunkReport, Writer};
 use super::{
-    Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, SizeQuestion, TransferError,
+    Accept, Incoming, Limits, Link, LinkError, Pace, Progress, QUEUE_CHUNKS, SizeQuestion,
+    TransferError,
 };
 use bytes::Bytes;
 use sleap_rtc_protocol::frame::TransferFrame;
@@ -127,7 +128,8 @@ impl Patience {
     /// time.
     async fn next_of_list<L: Link>(&mut self, link: &mut L) -> Result<Incoming, TransferError> {
         loop {
-            let next = tokio::time::timeout_at(self.ends_at(), link.next(true)).await;
+            let next =
+                tokio::time::timeout_at(self.ends_at(), link.next(Accept::ControlAndChunks)).await;
             match next.map_err(|_| self.over())?? {
                 Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
                 Incoming::Control(TransferFrame::Unknown) => self.hear(),
@@ -174,6 +176,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let mut ready_at = Instant::now();
     let outcome = loop {
         let paused = ready_at > Instant::now();
+        let accept = Accept::with_chunks_if(unanswered < QUEUE_CHUNKS && !paused);
         tokio::select! {
             biased;
             report = reports.recv() => {
@@ -191,7 +194,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                 }
             }
             () = tokio::time::sleep_until(ready_at), if paused => {}
-            next = link.next(unanswered < QUEUE_CHUNKS && !paused) => match chunk_in(next) {
+            next = link.next(accept) => match chunk_in(next) {
                 Ok(Some(chunk)) => {
                     patience.hear();
                     ready_at = Instant::now() + pause_after(pace, &chunk);
@@ -320,7 +323,7 @@ impl<P: FnMut(Progress)> ProgressReporter<P> {
                 () = tokio::time::sleep_until(report_at), if failure.is_none() => {
                     failure = self.report(link).await.err();
                 }
-                next = link.next(false), if failure.is_none() => failure = chunk_in(next).err(),
+                next = link.next(Accept::Control), if failure.is_none() => failure = chunk_in(next).err(),
             }
         }
     }

@@ -4,7 +4,7 @@ use super::goodbye::{aborted, conclude};
 use super::link::send_frame;
 use super::outbox::Outbox;
 use super::reader::{Batch, read_pieces};
-use super::{Incoming, Limits, Link, Package, Progress, TransferError};
+use super::{Accept, Incoming, Limits, Link, Package, Progress, TransferError};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::lists::manifest_frames;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
@@ -113,7 +113,7 @@ impl<P: FnMut(Progress)> Sending<P> {
             let is_its_turn = self.pending_pieces == 0 && !self.outbox.is_sending();
             tokio::select! {
                 biased;
-                incoming = link.next(true) => {
+                incoming = link.next(Accept::ControlAndChunks) => {
                     self.heard_at = Instant::now();
                     if self.process(incoming?)? {
                         return Ok(());

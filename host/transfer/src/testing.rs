@@ -1,6 +1,6 @@
 //! A link in memory, honest or not, and trees of files to send over it.
 
-use super::{Hashes, Incoming, Link, LinkError, Package, Part, PartSource};
+use super::{Accept, Hashes, Incoming, Link, LinkError, Package, Part, PartSource};
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -117,11 +117,11 @@ impl Link for MemoryLink {
         self.put(Incoming::Control(frame)).await
     }
 
-    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
+    async fn next(&mut self, accept: Accept) -> Result<Incoming, LinkError> {
         if self.held.is_none() {
             self.held = self.from.recv().await;
         }
-        if let (Some(Incoming::Chunk(_)), false) = (&self.held, chunks) {
+        if let (Some(Incoming::Chunk(_)), Accept::Control) = (&self.held, accept) {
             return std::future::pending().await;
         }
         self.held.take().ok_or_else(|| LinkError::Lost("closed".into()))

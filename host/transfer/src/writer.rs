@@ -78,21 +78,15 @@ impl Writer {
         let contents = contents(&manifest)?;
         let mut staging = StagingDir::resume(destination)?;
         let path = staging.partial(JOURNAL);
-        let mut opened = Journal::open(&path);
-        if let (Err(error), Some(cache)) = (&opened, &cache)
-            && disk::is_full(error)
-        {
-            cache.make_room(manifest.total_bytes());
-            opened = Journal::open(&path);
-        }
+        let total_bytes = manifest.total_bytes();
+        let opened =
+            retry_with_room(cache.as_ref(), total_bytes, disk::is_full, || Journal::open(&path));
         let journal = opened.map_err(|cause| match cause.kind() {
             ErrorKind::WouldBlock => {
                 let what = "another transfer into the same folder";
                 StorageError::InTheWay { path: destination.to_owned(), what }
             }
-            _ if disk::is_full(&cause) => {
-                free_space::full(destination, manifest.total_bytes(), &cause)
-            }
+            _ if disk::is_full(&cause) => free_space::full(destination, total_bytes, &cause),
             _ => failed("use the journal", &path)(cause),
         })?;
         staging.set_persistent(journal.is_useful());
@@ -109,11 +103,10 @@ impl Writer {
             arrived_bytes: 0,
         };
         writer.find_existing().map_err(|error| writer.or_full(error))?;
-        let (took_ms, total_bytes) = (started.elapsed().as_millis(), writer.manifest.total_bytes());
         tracing::debug!(
             already_bytes = writer.done_bytes,
             total_bytes,
-            took_ms,
+            took_ms = started.elapsed().as_millis(),
             "checked the destination for existing content"
         );
         Ok(writer)
@@ -123,15 +116,19 @@ impl Writer {
     fn or_full(&self, error: TransferError) -> TransferError {
         match error {
             TransferError::Storage(StorageError::Io { source, .. }) if disk::is_full(&source) => {
-                let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
-                free_space::full(self.staging.root(), lacking_bytes, &source).into()
+                free_space::full(self.staging.root(), self.lacking_bytes(), &source).into()
             }
             other => other,
         }
     }
 
+    /// The bytes of the manifest that have not been verified yet.
+    fn lacking_bytes(&self) -> u64 {
+        self.manifest.total_bytes() - self.done_bytes
+    }
+
     fn check_space(&self) -> Result<(), StorageError> {
-        let lacking_bytes = self.manifest.total_bytes() - self.done_bytes;
+        let lacking_bytes = self.lacking_bytes();
         match (free_space::check(self.staging.root(), lacking_bytes), &self.cache) {
             (Err(StorageError::NoSpace { needed_bytes, available_bytes, .. }), Some(cache)) => {
                 cache.make_room(needed_bytes - available_bytes);
@@ -190,14 +187,14 @@ impl Writer {
         if !wanted.places.is_empty()
             && let Some(piece) = self.assembly.push(&chunk, &mut again)
         {
-            self.conclude(chunk.piece, piece, &mut again)?;
+            self.verify_and_write(chunk.piece, piece, &mut again)?;
         }
         let (done_bytes, finished) = (self.done_bytes, self.missing_pieces == 0);
         Ok(ChunkReport { is_new, done_bytes, again, finished })
     }
 
     /// Verifies a complete piece and writes it. A damaged piece is requested once more.
-    fn conclude(
+    fn verify_and_write(
         &mut self,
         hash: BlobHash,
         arrived: IncomingPiece,
@@ -205,7 +202,7 @@ impl Writer {
     ) -> Result<(), TransferError> {
         let Some(wanted) = self.pieces.get_mut(&hash) else { return Ok(()) };
         let (packing, bytes) = arrived.finish();
-        let Some(bytes) = packer::unpack(wanted.piece, packing, bytes) else {
+        let Some(bytes) = packer::unpack_verified(wanted.piece, packing, bytes) else {
             if !std::mem::replace(&mut wanted.retried, true) {
                 again.push(hash);
                 return Ok(());
@@ -214,97 +211,112 @@ impl Writer {
             let path = file.map(|file| self.manifest.files()[file].path.to_string());
             return Err(TransferError::WrongContent { path: path.unwrap_or_default() });
         };
-        self.put(hash, &bytes)
+        self.write_everywhere(hash, &bytes)
     }
 
     /// Writes a verified piece to all its places.
-    fn put(&mut self, hash: BlobHash, bytes: &[u8]) -> Result<(), TransferError> {
+    fn write_everywhere(&mut self, hash: BlobHash, bytes: &[u8]) -> Result<(), TransferError> {
         let Some(wanted) = self.pieces.get_mut(&hash) else { return Ok(()) };
         let piece = wanted.piece;
         for place in std::mem::take(&mut wanted.places) {
-            self.put_at(place, piece, bytes)?;
+            self.write_at(place, piece, bytes)?;
         }
         self.missing_pieces -= 1;
         Ok(())
     }
 
-    fn put_at(
+    fn write_at(
         &mut self,
         place: PiecePlace,
         piece: Piece,
         bytes: &[u8],
     ) -> Result<(), TransferError> {
         let blake3 = self.contents[place.content].blake3;
-        self.with_room(|writer| {
-            writer.staging.open(&blake3.to_string())?.write_at(bytes, place.offset)
+        self.with_room(|staging, _| {
+            staging.open(&blake3.to_string())?.write_at(bytes, place.offset)
         })?;
         let content = &mut self.contents[place.content];
         content.missing_pieces -= 1;
         let is_whole = content.missing_pieces == 0;
         self.done_bytes += bytes.len() as u64 * content.files.len() as u64;
         if self.manifest.cuts().contains_key(&blake3) {
-            let path = self.staging.partial(JOURNAL);
             let written = Written { piece, offset: place.offset };
-            self.with_room(|writer| {
-                let noted = writer.journal.note_piece(blake3, place.number, written);
-                noted.map_err(failed("write", &path))
+            self.with_room(|staging, journal| {
+                let noted = journal.note_piece(blake3, place.number, written);
+                noted.map_err(failed("write", &staging.partial(JOURNAL)))
             })?;
             self.staging.set_persistent(true);
         }
         if is_whole {
-            self.place(place.content)?;
+            self.publish_content(place.content)?;
         }
         Ok(())
     }
 
-    /// A quota shows only once it is used up. Then the cache makes room, and the work is repeated once.
+    /// Writes something, and once more if the cache had to make room for it.
     fn with_room<T>(
         &mut self,
-        mut work: impl FnMut(&mut Self) -> Result<T, StorageError>,
+        mut work: impl FnMut(&mut StagingDir, &mut Journal) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let done = work(self);
-        match &self.cache {
-            Some(cache) if done.as_ref().is_err_and(StorageError::is_full) => {
-                cache.make_room(self.manifest.total_bytes() - self.done_bytes);
-                work(self)
-            }
-            _ => done,
-        }
+        let lacking_bytes = self.lacking_bytes();
+        let Self { staging, journal, cache, .. } = self;
+        retry_with_room(cache.as_ref(), lacking_bytes, StorageError::is_full, || {
+            work(staging, journal)
+        })
     }
 
     /// Renames a verified content to its first name and copies it to the others.
-    fn place(&mut self, index: usize) -> Result<(), StorageError> {
+    fn publish_content(&mut self, index: usize) -> Result<(), StorageError> {
         let content = &self.contents[index];
         let Some((first, copies)) = content.files.split_first() else { return Ok(()) };
         let (copies, blake3) = (copies.to_vec(), content.blake3);
         let file = self.staging.open(&blake3.to_string())?;
-        let original = self.name(file, *first)?;
+        let original = self.move_to_name(file, *first)?;
         self.copy(&original, &copies)
     }
 
     /// Copies a file of this manifest to its other names.
     fn copy(&mut self, from: &Path, files: &[usize]) -> Result<(), StorageError> {
         for file in files {
-            let copy = self.with_room(|writer| {
-                let mut copy = writer.staging.begin("copy")?;
+            let copy = self.with_room(|staging, _| {
+                let mut copy = staging.begin("copy")?;
                 copy.write_copy(from)?;
                 Ok(copy)
             })?;
-            self.name(copy, *file)?;
+            self.move_to_name(copy, *file)?;
         }
         Ok(())
     }
 
-    fn name(&mut self, file: PartialFile, index: usize) -> Result<PathBuf, StorageError> {
+    /// Moves a file to its name in the manifest, and notes that in the journal.
+    fn move_to_name(&mut self, file: PartialFile, index: usize) -> Result<PathBuf, StorageError> {
         let entry = &self.manifest.files()[index];
-        let place = self.staging.place(file, &entry.path, entry.executable)?;
-        let there = place.metadata().map_err(failed("look at", &place))?;
+        let path = self.staging.place(file, &entry.path, entry.executable)?;
+        let metadata = path.metadata().map_err(failed("look at", &path))?;
         let blake3 = entry.blake3;
-        self.with_room(|writer| {
-            let noted = writer.journal.note_placed(blake3, &there);
-            noted.map_err(failed("write", &writer.staging.partial(JOURNAL)))
+        self.with_room(|staging, journal| {
+            let noted = journal.note_placed(blake3, &metadata);
+            noted.map_err(failed("write", &staging.partial(JOURNAL)))
         })?;
         self.staging.set_persistent(true);
-        Ok(place)
+        Ok(path)
+    }
+}
+
+/// Runs `work`. If the disk or a quota is full, has the cache make room and runs it once more. A quota
+/// cannot be asked beforehand how much is left.
+fn retry_with_room<T, E>(
+    cache: Option<&Cache>,
+    bytes: u64,
+    is_full: impl Fn(&E) -> bool,
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let done = work();
+    match cache {
+        Some(cache) if done.as_ref().is_err_and(is_full) => {
+            cache.make_room(bytes);
+            work()
+        }
+        _ => done,
     }
 }

@@ -63,7 +63,8 @@ impl DeviceId {
     /// Checks that `bytes` are a key that can verify.
     ///
     /// # Errors
-    /// The bytes are not a point of the curve, not its canonical encoding, or a weak key under which many signatures are valid.
+    /// The bytes are not a point of the curve, not its canonical encoding, or a weak key under which many
+    /// signatures are valid.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, NotADevice> {
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| NotADevice)?;
         // A few points have two encodings, of which the shorter one is canonical.

@@ -3,7 +3,7 @@
 //! Each call has a time limit: without its controller, Slurm answers after many seconds, or not at all. The
 //! programs see only the variables that a trainer would see, because Slurm hands all of them on to the job.
 
-use crate::command::scrubbed;
+use crate::command::trainer_environment;
 use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn environment(pass_env: &[String]) -> Vec<(OsString, OsString)> {
     let mut pass = pass_env.to_vec();
     pass.extend(PASSED.map(str::to_owned));
     pass.push("SLEAP_RTC_LOG".to_owned());
-    let mut variables = scrubbed(std::env::vars_os(), &pass);
+    let mut variables = trainer_environment(std::env::vars_os(), &pass);
     variables.retain(|(name, _)| !LOCAL.iter().any(|local| name == local));
     // Times in seconds since 1970.
     variables.push(("SLURM_TIME_FORMAT".into(), "%s".into()));

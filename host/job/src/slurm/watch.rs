@@ -49,15 +49,44 @@ pub struct SlurmWatch {
     added: Notify,
 }
 
-/// A job, and since when it is as it is.
+/// A submitted job, and what the last calls of `squeue` showed.
 #[derive(Debug, Clone)]
 struct WatchedJob {
     folder: JobFolder,
     name: String,
-    heartbeat: (Option<String>, Instant),
+    heartbeat: Heartbeat,
+    /// Since when Slurm says that the job is over, or does not know it.
     over_since: Option<Instant>,
+    /// Since when Slurm has a job that nobody wants.
     unwanted_since: Option<Instant>,
-    told: Option<SlurmState>,
+    /// The state that was last sent.
+    sent: Option<SlurmState>,
+}
+
+/// The last sign of life of a job's process.
+#[derive(Debug, Clone)]
+struct Heartbeat {
+    last: Option<String>,
+    changed_at: Instant,
+}
+
+impl Heartbeat {
+    fn new() -> Self {
+        Self { last: None, changed_at: Instant::now() }
+    }
+
+    fn update(&mut self, now: Option<String>) {
+        if now != self.last {
+            *self = Self { last: now, changed_at: Instant::now() };
+        }
+    }
+}
+
+/// Whether a job has to be followed further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Continue,
+    Done,
 }
 
 impl SlurmWatch {
@@ -72,10 +101,10 @@ impl SlurmWatch {
         let watched = WatchedJob {
             folder: folder.clone(),
             name: slurm.name,
-            heartbeat: (None, Instant::now()),
+            heartbeat: Heartbeat::new(),
             over_since: None,
             unwanted_since: None,
-            told: None,
+            sent: None,
         };
         self.jobs.lock().insert(folder.id().clone(), watched);
         self.added.notify_one();
@@ -83,7 +112,7 @@ impl SlurmWatch {
 
     /// Follows the jobs, and sends where each stands when that changes. Runs until it is dropped.
     pub async fn run(&self, changes: mpsc::Sender<(JobId, SlurmState)>) {
-        let mut complained = false;
+        let mut has_warned = false;
         loop {
             if self.jobs.lock().is_empty() {
                 self.added.notified().await;
@@ -91,12 +120,12 @@ impl SlurmWatch {
             let names = self.jobs.lock().values().map(|job| job.name.clone()).collect::<Vec<_>>();
             match job_states(&names).await {
                 Ok(answer) => {
-                    complained = false;
-                    self.see(&answer, &changes).await;
+                    has_warned = false;
+                    self.apply_answer(&answer, &changes).await;
                 }
                 // Its controller may be away for a while; running jobs continue.
-                Err(error) if !complained => {
-                    complained = true;
+                Err(error) if !has_warned => {
+                    has_warned = true;
                     tracing::warn!(error = %WithCauses(&error), "Slurm says nothing about its jobs");
                 }
                 Err(_) => {}
@@ -105,7 +134,8 @@ impl SlurmWatch {
         }
     }
 
-    async fn see(
+    /// Acts on an answer of `squeue`, and sends which states have changed.
+    async fn apply_answer(
         &self,
         answer: &HashMap<String, SlurmState>,
         changes: &mpsc::Sender<(JobId, SlurmState)>,
@@ -113,52 +143,49 @@ impl SlurmWatch {
         let jobs = self.jobs.lock().clone();
         for (id, mut job) in jobs {
             let standing = answer.get(&job.name);
-            let keep = job.see(standing, self.times).await;
-            if let Some(standing) = standing.filter(|now| job.told.as_ref() != Some(*now)) {
-                job.told = Some(standing.clone());
+            let watch = job.follow(standing, self.times).await;
+            if let Some(standing) = standing.filter(|now| job.sent.as_ref() != Some(*now)) {
+                job.sent = Some(standing.clone());
                 let _ = changes.send((id.clone(), standing.clone())).await;
             }
             let mut jobs = self.jobs.lock();
-            match keep {
-                true => _ = jobs.insert(id, job),
-                false => _ = jobs.remove(&id),
+            match watch {
+                Watch::Continue => _ = jobs.insert(id, job),
+                Watch::Done => _ = jobs.remove(&id),
             }
         }
     }
 }
 
 impl WatchedJob {
-    /// Acts on what Slurm says: `None` if it does not know the job. Returns whether there is more to do.
-    async fn see(&mut self, standing: Option<&SlurmState>, times: WatchTimes) -> bool {
+    /// Acts on what Slurm says: `None` if it does not know the job.
+    async fn follow(&mut self, standing: Option<&SlurmState>, times: WatchTimes) -> Watch {
         let state = match self.folder.record() {
             Ok(record) => record.state,
             // Its folder has been removed.
-            Err(_) => return false,
+            Err(_) => return Watch::Done,
         };
         // Slurm may have put a job back that has begun once.
         let is_pending = matches!(standing, Some(SlurmState::Pending { .. }));
         let is_live = is_pending || matches!(standing, Some(SlurmState::Active));
         if let JobState::Finished(_) = state {
-            if is_live {
-                self.end_unwanted(is_pending).await;
+            if !is_live {
+                return Watch::Done;
             }
-            return is_live;
+            self.end_unwanted(is_pending).await;
+            return Watch::Continue;
         }
         if is_live {
             self.over_since = None;
             if shared_folder::is_cancelled(&self.folder) {
                 self.end_unwanted(is_pending).await;
             }
-            return true;
+            return Watch::Continue;
         }
-        let ended = match self.settle(standing, times) {
-            Ok(ended) => ended,
-            Err(error) => {
-                tracing::warn!(job = %self.folder.id(), error = %WithCauses(&error), "cannot record the end of the job");
-                false
-            }
-        };
-        !ended
+        self.record_end(standing, times).unwrap_or_else(|error| {
+            tracing::warn!(job = %self.folder.id(), error = %WithCauses(&error), "cannot record the end of the job");
+            Watch::Continue
+        })
     }
 
     /// Has Slurm end a job that nobody wants any more: at once if it waits, and after some time if it should
@@ -174,19 +201,16 @@ impl WatchedJob {
         }
     }
 
-    /// Records the end of a job that is over as far as Slurm knows, if its process shows no life. Returns
-    /// whether it did.
-    fn settle(
+    /// Records the end of a job that is over as far as Slurm knows, if it never began or its process shows
+    /// no life.
+    fn record_end(
         &mut self,
         standing: Option<&SlurmState>,
         times: WatchTimes,
-    ) -> Result<bool, JobError> {
+    ) -> Result<Watch, JobError> {
         let since = *self.over_since.get_or_insert_with(Instant::now);
-        let heartbeat = shared_folder::heartbeat(&self.folder);
-        if heartbeat != self.heartbeat.0 {
-            self.heartbeat = (heartbeat, Instant::now());
-        }
-        let silent = self.heartbeat.1.max(since).elapsed();
+        self.heartbeat.update(shared_folder::heartbeat(&self.folder));
+        let silent_for = self.heartbeat.changed_at.max(since).elapsed();
         let over = match standing {
             Some(SlurmState::Over(state)) => Some(state.as_str()),
             _ => None,
@@ -196,28 +220,48 @@ impl WatchedJob {
             None | Some("NODE_FAIL") => times.lost_after,
             Some(_) => ENDED_PATIENCE,
         };
-        let words = over.unwrap_or("unknown to Slurm");
-        let is_cancelled = shared_folder::is_cancelled(&self.folder);
+        let (is_silent, slurm_state) = (silent_for >= patience, over.unwrap_or("unknown to Slurm"));
         // A job that Slurm knows as over and that never began will not begin.
-        if (over.is_some() || silent >= patience) && shared_folder::claim(&self.folder)? {
-            let message = format!(
-                "Slurm ended the job before it began ({words}); its messages are in {}",
-                self.folder.path().join("run-job.log").display()
-            );
-            let failed = JobOutcome::Failed { exit_code: None, message };
-            let outcome = if is_cancelled { JobOutcome::Cancelled } else { failed };
-            EventLog::open(self.folder.clone())?.settle(outcome)?;
-            return Ok(true);
+        if over.is_some() || is_silent {
+            let ended = self.end_if_never_begun(slurm_state)?;
+            if ended == Watch::Done {
+                return Ok(ended);
+            }
         }
-        if silent < patience {
-            return Ok(false);
+        match is_silent {
+            true => self.end_silent(slurm_state),
+            false => Ok(Watch::Continue),
         }
-        tracing::warn!(job = %self.folder.id(), state = words, "the job's process is gone");
+    }
+
+    /// Ends a job whose process has not claimed it, and no longer can.
+    fn end_if_never_begun(&self, slurm_state: &str) -> Result<Watch, JobError> {
+        if !shared_folder::claim(&self.folder)? {
+            return Ok(Watch::Continue);
+        }
+        let message = format!(
+            "Slurm ended the job before it began ({slurm_state}); its messages are in {}",
+            self.folder.path().join("run-job.log").display()
+        );
+        let failed = JobOutcome::Failed { exit_code: None, message };
+        EventLog::open(self.folder.clone())?.settle(self.or_cancelled(failed))?;
+        Ok(Watch::Done)
+    }
+
+    /// Ends a job whose process shows no life.
+    fn end_silent(&self, slurm_state: &str) -> Result<Watch, JobError> {
+        tracing::warn!(job = %self.folder.id(), state = slurm_state, "the job's process is gone");
         let mut events = EventLog::open(self.folder.clone())?;
-        let text = format!("[sleap-rtc] the job's process is gone; its state in Slurm: {words}\n");
+        let text =
+            format!("[sleap-rtc] the job's process is gone; its state in Slurm: {slurm_state}\n");
         events.append(JobEvent::Log { text })?;
-        let interrupted = JobOutcome::Interrupted;
-        events.settle(if is_cancelled { JobOutcome::Cancelled } else { interrupted })?;
-        Ok(true)
+        events.settle(self.or_cancelled(JobOutcome::Interrupted))?;
+        Ok(Watch::Done)
+    }
+
+    /// `outcome`, unless the user has cancelled the job.
+    fn or_cancelled(&self, outcome: JobOutcome) -> JobOutcome {
+        let is_cancelled = shared_folder::is_cancelled(&self.folder);
+        if is_cancelled { JobOutcome::Cancelled } else { outcome }
     }
 }

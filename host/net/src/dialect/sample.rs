@@ -4,7 +4,7 @@ use super::{ClientEnd, WorkerEnd};
 use bytes::BytesMut;
 use sleap_rtc_protocol::frame::{ClientFrame, SAMPLE_BYTES, SAMPLE_TIME};
 use sleap_rtc_protocol::transfer::CHUNK_BYTES;
-use sleap_rtc_transfer::{Incoming, Link, LinkError};
+use sleap_rtc_transfer::{Accept, Incoming, Link, LinkError};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -43,7 +43,7 @@ impl ClientEnd {
         let mut last = start;
         let receiving = async {
             while bytes < SAMPLE_BYTES {
-                if let Incoming::Chunk(chunk) = self.next(true).await? {
+                if let Incoming::Chunk(chunk) = self.next(Accept::ControlAndChunks).await? {
                     bytes += chunk.len();
                     last = Instant::now();
                 }

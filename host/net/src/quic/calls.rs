@@ -1,8 +1,9 @@
 //! Calls and the offers that announce them.
 //!
-//! A client that gets no answer in time offers again. A worker that stood still answers all of these offers, in any
-//! order, and the client calls for the newest one. Each call therefore names its offer, so that it reaches the
-//! conversation that waits for it and no other. The ALPN tells whether a peer's program is new enough for that.
+//! A client that gets no answer in time offers again. A worker that stood still answers all of these
+//! offers, in any order, and the client calls for the newest one. Each call therefore names its offer, so
+//! that it reaches the conversation that waits for it and no other. The ALPN tells whether a peer's program
+//! is new enough for that.
 
 use super::error::QuicError;
 use iroh::EndpointId;
@@ -79,7 +80,8 @@ struct AwaitedCall {
 }
 
 impl Awaited {
-    /// Expects a call for as long as the returned receiver lives. Without an `offer`, any call of this peer is meant.
+    /// Expects a call for as long as the returned receiver lives. Without an `offer`, any call of this peer
+    /// is meant.
     pub(crate) fn insert(
         &self,
         caller: EndpointId,
@@ -98,7 +100,8 @@ impl Awaited {
         self.0.lock().iter().any(|one| one.caller == caller && !one.called.is_closed())
     }
 
-    /// Hands the call to the task that waits for it, or returns it. A call that names no offer is for the newest.
+    /// Hands the call to the task that waits for it, or returns it. A call that names no offer is for the
+    /// newest.
     pub(crate) fn deliver(&self, call: BegunCall, offer: Option<u64>) -> Result<(), BegunCall> {
         let caller = call.connection.remote_id();
         let is_meant = |one: &AwaitedCall| {

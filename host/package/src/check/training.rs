@@ -5,7 +5,7 @@ use super::{
 };
 use crate::config::{Config, Settings};
 use crate::files::Found;
-use crate::script::{Folder, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
+use crate::script::{Folder, PathMap, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
 
 /// Keys of labels. The last ones are opened only after the training.
@@ -172,7 +172,7 @@ fn check_labels(
         return Err(CheckError::NoFrames(path.clone()));
     }
     let mapped = |file: &str| {
-        train.maps.iter().any(|(_, old, new)| {
+        train.maps.iter().any(|PathMap { old, new, .. }| {
             let rest = file.strip_prefix(old.as_str()).map(|rest| rest.trim_start_matches('/'));
             rest.is_some_and(|rest| match rest {
                 "" => package.look(new) == Found::File,
@@ -186,7 +186,7 @@ fn check_labels(
     let moved = with.videos.moved(path).into_iter().filter(|(name, _)| named(name));
     let moved: Vec<_> = moved.filter(|moved| !train.videos.contains(moved)).collect();
     // sleap-nn accepts one kind of map at a time.
-    if !moved.is_empty() && train.maps.iter().any(|(option, ..)| option == PREFIX_MAP) {
+    if !moved.is_empty() && train.maps.iter().any(|map| map.option == PREFIX_MAP) {
         return Err(CheckError::Choices(PREFIX_MAP, "videos that are sent along or on a mount"));
     }
     train.videos.extend(moved);

@@ -108,11 +108,22 @@ pub struct Train {
     pub settings: Vec<ConfigOverride>,
     /// The files of the package that the config and the script name, once they have been looked for.
     pub files: Vec<RelPath>,
-    /// `--prefix-map` and `--video-path-map`: the option, the old path, the new one.
-    pub maps: Vec<(String, String, RelPath)>,
+    /// `--prefix-map` and `--video-path-map`.
+    pub maps: Vec<PathMap>,
     /// Videos that the trainer would not find: the name in the labels, and the path for the
     /// trainer.
     pub videos: Vec<(String, String)>,
+}
+
+/// A path of the labels that a training replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathMap {
+    /// `--prefix-map` or `--video-path-map`.
+    pub option: String,
+    /// The path in the labels.
+    pub old: String,
+    /// The path in the package.
+    pub new: RelPath,
 }
 
 /// A training run of SLEAP up to 1.4.1.

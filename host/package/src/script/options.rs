@@ -1,7 +1,9 @@
-//! The options of `sleap-nn track` and `predict`, of all supported versions.
+//! The options of the tracker, `sleap-nn track` and `predict`, in all supported versions. Trainings have
+//! theirs in `train`.
 //!
-//! An option that is missing here is refused by name, because without it the prediction would differ. The test `every_option_of_an_installed_sleap_nn_is_known`, which is run by hand, compares this
-//! table with the help of a real sleap-nn.
+//! An option that is missing here is refused by name, because without it the prediction would differ. The
+//! test `every_option_of_an_installed_sleap_nn_is_known`, which is run by hand, compares this table with the
+//! help of a real sleap-nn.
 
 /// The kind of value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,27 +1,24 @@
 //! The arguments of an inference command, in every dialect.
 
 use super::options::{self, OptionKind};
-use super::words::Words;
+use super::words::{Argument, Words};
 use super::{LineFault, Model, Run, Track, TrackOption, is_foreign};
 use sleap_rtc_protocol::path::RelPath;
 
 pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let (mut data, mut models, mut output, mut options) = (None, Vec::new(), None, Vec::new());
-    while let Some(word) = words.next()? {
-        let (option, inline) = match word.split_once('=') {
-            Some((option, value)) if word.starts_with('-') => (option, Some(value.to_owned())),
-            _ => (word.as_str(), None),
-        };
-        if !option.starts_with(['-', '–', '—']) {
-            match data {
-                None => data = Some(words.place(&word)?),
-                Some(_) => return Err(LineFault::Word(word)),
+    while let Some(argument) = words.next_argument()? {
+        let (option, inline) = match argument {
+            Argument::Option { name, inline } => (name, inline),
+            Argument::Plain(word) if data.is_none() => {
+                data = Some(words.place(&word)?);
+                continue;
             }
-            continue;
-        }
-        let (name, kind) = match options::find(option) {
+            Argument::Plain(word) => return Err(LineFault::Word(word)),
+        };
+        let (name, kind) = match options::find(&option) {
             Some((name, kind)) if kind != OptionKind::Refused => (name, kind),
-            _ => return Err(LineFault::Option(option.to_owned())),
+            _ => return Err(LineFault::Option(option)),
         };
         if kind == OptionKind::Flag {
             if let Some(value) = inline {

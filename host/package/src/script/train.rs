@@ -1,7 +1,9 @@
 //! The arguments of a training command, in every dialect.
 
-use super::words::Words;
-use super::{ConfigOverride, LineFault, NamedPath, Run, Train, TrainLegacy, Value, is_foreign};
+use super::words::{Argument, Words};
+use super::{
+    ConfigOverride, LineFault, NamedPath, PathMap, Run, Train, TrainLegacy, Value, is_foreign,
+};
 use sleap_rtc_protocol::path::RelPath;
 
 /// The setting with the name of the model.
@@ -15,29 +17,24 @@ const LEGACY_PROGRESS_FLAGS: &[&str] = &["--first-gpu", "--last-gpu", "--tensorb
 pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let (mut name, mut folder, mut settings) = (None, None, Vec::new());
     let mut maps = Vec::new();
-    while let Some(word) = words.next()? {
-        let (option, inline) = match word.split_once('=') {
-            Some((option, value)) if word.starts_with('-') => {
-                (option.to_owned(), Some(value.to_owned()))
+    while let Some(argument) = words.next_argument()? {
+        match argument {
+            Argument::Option { name: option, inline } => match option.as_str() {
+                "--config-name" | "-c" | "--config" => name = value(words, inline)?,
+                "--config-dir" | "-d" | "--config-path" => folder = value(words, inline)?,
+                "--prefix-map" | "--video-path-map" => {
+                    let old = inline.map_or_else(|| words.needed("path"), Ok)?;
+                    let new = words.needed("path")?;
+                    let new = words.own_place(&new)?;
+                    maps.push(PathMap { option, old, new });
+                }
+                _ => return Err(LineFault::Option(option)),
+            },
+            Argument::Plain(yaml) if name.is_none() && !is_setting(&yaml) => name = Some(yaml),
+            Argument::Plain(setting) if is_setting(&setting) || setting.starts_with('~') => {
+                settings.push(setting);
             }
-            _ => (word.clone(), None),
-        };
-        match option.as_str() {
-            "--config-name" | "-c" | "--config" => name = value(words, inline)?,
-            "--config-dir" | "-d" | "--config-path" => folder = value(words, inline)?,
-            "--prefix-map" | "--video-path-map" => {
-                let old = inline.map_or_else(|| words.needed("path"), Ok)?;
-                let new = words.needed("path")?;
-                let new = words.own_place(&new)?;
-                maps.push((option, old, new));
-            }
-            // Word processors turn hyphens into dashes.
-            option if option.starts_with(['-', '–', '—']) => {
-                return Err(LineFault::Option(option.to_owned()));
-            }
-            yaml if name.is_none() && !is_setting(yaml) => name = Some(word),
-            setting if is_setting(setting) || setting.starts_with('~') => settings.push(word),
-            _ => return Err(LineFault::Word(word)),
+            Argument::Plain(word) => return Err(LineFault::Word(word)),
         }
     }
     let config = config_path(words, folder.as_deref(), &name.ok_or(LineFault::Missing("config"))?)?;
@@ -274,19 +271,23 @@ fn is_balanced(text: &str) -> bool {
 
 pub(crate) fn parse_legacy(words: &mut Words<'_>) -> Result<Run, LineFault> {
     let mut places = Vec::new();
-    while let Some(word) = words.next()? {
-        let option = word.split('=').next().unwrap_or(&word);
-        if LEGACY_PROGRESS_OPTIONS.contains(&option) {
+    while let Some(argument) = words.next_argument()? {
+        let (option, inline) = match argument {
+            Argument::Option { name, inline } => (name, inline),
+            Argument::Plain(word) => {
+                places.push(word);
+                continue;
+            }
+        };
+        if LEGACY_PROGRESS_OPTIONS.contains(&option.as_str()) {
             words.remark(format!("{option} is ignored: the worker sets it"));
-            if !word.contains('=') {
+            if inline.is_none() {
                 words.next()?;
             }
-        } else if LEGACY_PROGRESS_FLAGS.contains(&option) {
+        } else if LEGACY_PROGRESS_FLAGS.contains(&option.as_str()) {
             words.remark(format!("{option} is ignored"));
-        } else if word.starts_with('-') {
-            return Err(LineFault::Option(option.to_owned()));
         } else {
-            places.push(word);
+            return Err(LineFault::Option(option));
         }
     }
     let mut places = places.into_iter();

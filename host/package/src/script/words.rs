@@ -4,6 +4,31 @@ use super::shell::Word;
 use super::{Folder, LineFault, NamedPath, shortened};
 use sleap_rtc_protocol::path::RelPath;
 
+/// One argument of a trainer.
+pub(crate) enum Argument {
+    /// An option, with its value if it is written as `--name=value`.
+    Option {
+        name: String,
+        inline: Option<String>,
+    },
+    Plain(String),
+}
+
+impl From<String> for Argument {
+    fn from(word: String) -> Self {
+        // Word processors turn hyphens into dashes.
+        if !word.starts_with(['-', '–', '—']) {
+            return Self::Plain(word);
+        }
+        match word.split_once('=').filter(|_| word.starts_with('-')) {
+            Some((name, value)) => {
+                Self::Option { name: name.to_owned(), inline: Some(value.to_owned()) }
+            }
+            None => Self::Option { name: word, inline: None },
+        }
+    }
+}
+
 /// The arguments of a trainer, one after the other.
 pub(crate) struct Words<'a> {
     words: &'a [Word],
@@ -29,6 +54,10 @@ impl<'a> Words<'a> {
             }
             Some(written) => Err(LineFault::Opaque(shortened(written))),
         }
+    }
+
+    pub(crate) fn next_argument(&mut self) -> Result<Option<Argument>, LineFault> {
+        Ok(self.next()?.map(Argument::from))
     }
 
     pub(crate) fn needed(&mut self, what: &'static str) -> Result<String, LineFault> {

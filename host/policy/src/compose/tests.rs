@@ -289,9 +289,10 @@ fn the_first_estimate_that_answers_counts() {
         let mut plugins = Scripted::new(plugins, own);
         plugins.listed = listed;
         let question = EstimateDuration { context: context(), job: job(), worker: worker("w") };
-        let answer = first(&plugins, question, Option::is_some, Silence::Stays)
-            .answer
-            .and_then(|(answer, _)| answer);
+        let otherwise = WhenNobodyAnswers::NoAnswer;
+        let answer = ask_until_answered(&plugins, question, Option::is_some, otherwise)
+            .answered
+            .and_then(|answered| answered.answer);
         assert_eq!(answer.map(|answer| answer.minutes), expected, "{:?}", plugins.plugins);
         assert_eq!(plugins.log.borrow().join(" "), logged, "{:?}", plugins.plugins);
     }

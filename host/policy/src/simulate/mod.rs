@@ -14,7 +14,7 @@ pub mod statistics;
 pub mod trace;
 
 use super::bindings::types::{Context, Job, Worker};
-use super::compose::Silence;
+use super::compose::{WhenNobodyAnswers, ask_until_answered};
 use super::questions::order::OrderLine;
 use super::questions::{Check, EstimateDuration, Select};
 use super::{
@@ -251,8 +251,10 @@ impl<'a> Simulation<'a> {
         let (context, job) = (self.context(), self.jobs[job].clone());
         let question = EstimateDuration { context, job, worker: worker.clone() };
         let points = &self.policies.points;
-        let estimate = compose::first(&points.estimate, question, Option::is_some, Silence::Stays);
-        let minutes = estimate.answer.and_then(|(estimate, _)| Some(estimate?.minutes));
+        let otherwise = WhenNobodyAnswers::NoAnswer;
+        let estimate =
+            ask_until_answered(&points.estimate, question, Option::is_some, otherwise).answered;
+        let minutes = estimate.and_then(|estimate| Some(estimate.answer?.minutes));
         minutes.map_or(UNKNOWN_MS, |minutes| (minutes * 60_000.0).round() as u64)
     }
 

@@ -49,8 +49,8 @@ enum Step {
     Release(prop::sample::Index),
     Front(prop::sample::Index),
     SlotsUsable(Vec<bool>),
-    Drain,
-    Resume,
+    BeginMaintenance,
+    EndMaintenance,
     TimePasses(u8),
 }
 
@@ -83,8 +83,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => index().prop_map(Step::Release),
         1 => index().prop_map(Step::Front),
         1 => prop::collection::vec(any::<bool>(), 3).prop_map(Step::SlotsUsable),
-        1 => Just(Step::Drain),
-        2 => Just(Step::Resume),
+        1 => Just(Step::BeginMaintenance),
+        2 => Just(Step::EndMaintenance),
         1 => (0..20u8).prop_map(Step::TimePasses),
     ]
 }
@@ -215,13 +215,13 @@ impl World {
                 self.usable.clone_from(&usable);
                 self.state.apply(WorkerEvent::SlotsUsable { usable }).unwrap();
             }
-            Step::Drain => {
+            Step::BeginMaintenance => {
                 self.drained = true;
-                self.state.apply(WorkerEvent::Drain).unwrap();
+                self.state.apply(WorkerEvent::BeginMaintenance).unwrap();
             }
-            Step::Resume => {
+            Step::EndMaintenance => {
                 self.drained = false;
-                self.state.apply(WorkerEvent::Resume).unwrap();
+                self.state.apply(WorkerEvent::EndMaintenance).unwrap();
             }
             Step::TimePasses(seconds) => {
                 self.clock_ms += u64::from(seconds) * 1000;
@@ -425,7 +425,7 @@ fn a_job_takes_the_first_slot_that_fits_and_lets_none_pass() {
     }
     state.apply(WorkerEvent::JobEnded { job: job(10) }).unwrap();
     // Nobody else gets the slot while the order is asked for.
-    assert_eq!(state.free(), 0);
+    assert_eq!(state.open_slots(), 0);
     assert!(state.apply(WorkerEvent::NewJob { peer: peer(5), until }).is_err());
     let order = |state: &WorkerState| Order {
         revision: state.queue().revision(),

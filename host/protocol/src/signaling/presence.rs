@@ -36,7 +36,8 @@ pub struct Metadata {
     /// Tags to search for.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Properties to filter by; see [`Capabilities::properties`](crate::capabilities::Capabilities::properties).
+    /// Properties to filter by; see
+    /// [`Capabilities::properties`](crate::capabilities::Capabilities::properties).
     #[serde(default)]
     pub properties: Map<String, Value>,
 }

@@ -66,11 +66,11 @@ fn maintenance_takes_no_new_jobs_and_honours_reservations() {
     let (now, mut state) = (Instant::now(), WorkerState::new(2));
     let until = now + RESERVATION;
     state.apply(WorkerEvent::NewJob { peer: peer(1), until }).unwrap();
-    assert_eq!(state.apply(WorkerEvent::Drain), Ok(WorkerStatus::Maintenance));
+    assert_eq!(state.apply(WorkerEvent::BeginMaintenance), Ok(WorkerStatus::Maintenance));
     let new = WorkerEvent::NewJob { peer: peer(2), until };
     assert_eq!(state.apply(new.clone()), Err(Refused::Maintenance));
     assert!(state.apply(WorkerEvent::JobStarted { peer: peer(1), job: job(1) }).is_ok());
-    state.apply(WorkerEvent::Resume).unwrap();
+    state.apply(WorkerEvent::EndMaintenance).unwrap();
     assert!(state.apply(new).is_ok());
 }
 
@@ -93,8 +93,8 @@ fn event(start: Instant) -> impl Strategy<Value = WorkerEvent> {
         any::<u8>().prop_map(move |seconds| WorkerEvent::Tick { now: later(seconds) }),
         prop::collection::vec(any::<bool>(), 0..5)
             .prop_map(|usable| WorkerEvent::SlotsUsable { usable }),
-        Just(WorkerEvent::Drain),
-        Just(WorkerEvent::Resume),
+        Just(WorkerEvent::BeginMaintenance),
+        Just(WorkerEvent::EndMaintenance),
     ]
 }
 
@@ -105,7 +105,7 @@ fn a_slot_whose_gpu_is_lost_takes_no_job_while_the_others_do() {
     let until = now + RESERVATION;
     let new = |number| WorkerEvent::NewJob { peer: peer(number), until };
     assert_eq!(state.apply(usable(false, true)), Ok(WorkerStatus::Available));
-    assert_eq!((state.free(), state.in_service(), state.is_open(0)), (1, 1, false));
+    assert_eq!((state.open_slots(), state.in_service(), state.is_open(0)), (1, 1, false));
     assert_eq!(state.apply(new(1)), Ok(WorkerStatus::Reserved));
     assert_eq!(state.reserved_for(&peer(1)), Some(1));
     // The reservation moves to the usable slot. Without one, the job cannot start.
@@ -133,7 +133,7 @@ fn gpus_that_are_found_later_add_slots() {
     state.apply(found(1)).unwrap();
     state.apply(found(2)).unwrap();
     let grown = state.apply(WorkerEvent::SlotsUsable { usable: vec![true; 3] });
-    assert_eq!((grown, state.free()), (Ok(WorkerStatus::Available), 1));
+    assert_eq!((grown, state.open_slots()), (Ok(WorkerStatus::Available), 1));
     assert_eq!(state.slot_of(&job(2)), Some(1));
 }
 
@@ -155,7 +155,7 @@ fn jobs_that_are_found_take_their_slots_and_surplus_jobs_wait() {
     let mut state = WorkerState::new(2);
     let found = |number, slot| WorkerEvent::JobFound { job: job(number), slot };
     assert_eq!(state.apply(found(1, Some(1))), Ok(WorkerStatus::Available));
-    assert_eq!((state.slot_of(&job(1)), state.free()), (Some(1), 1));
+    assert_eq!((state.slot_of(&job(1)), state.open_slots()), (Some(1), 1));
     assert_eq!(state.apply(found(1, Some(0))), Err(Refused::AlreadyRuns));
     // If its slot is gone or taken, it gets another.
     assert_eq!(state.apply(found(2, Some(7))), Ok(WorkerStatus::Busy));
@@ -207,8 +207,8 @@ proptest! {
             let is_free = state.slots().contains(&Slot::Free);
             prop_assert!(in_slots == jobs.len() || !is_free);
             match state.status() {
-                WorkerStatus::Available => prop_assert!(state.free() > 0),
-                WorkerStatus::Reserved | WorkerStatus::Busy => prop_assert_eq!(state.free(), 0),
+                WorkerStatus::Available => prop_assert!(state.open_slots() > 0),
+                WorkerStatus::Reserved | WorkerStatus::Busy => prop_assert_eq!(state.open_slots(), 0),
                 _ => {}
             }
             for number in 0..4 {

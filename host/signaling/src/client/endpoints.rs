@@ -55,8 +55,9 @@ impl Endpoints {
         named.unwrap_or_else(|| self.websocket.as_str().trim_end_matches('/').to_owned())
     }
 
-    /// The same once it is known where the server is. 8080 and 8001 belong together at a Python server, but ours
-    /// answers both protocols at each port, and may have one of them alone, or be reached at one of them alone.
+    /// The same once it is known where the server is. 8080 and 8001 belong together at a Python server, but
+    /// ours answers both protocols at each port, and may have one of them alone, or be reached at one of
+    /// them alone.
     #[must_use]
     pub async fn settled(mut self) -> Self {
         if let Some((derived, other)) = self.doubtful()
@@ -158,8 +159,8 @@ impl Address {
     }
 
     /// The same server's other address, and the one to try where nothing is there. Our server answers both
-    /// protocols on each of its ports, so a custom port applies to both. The two default ports belong together, and
-    /// so do the schemes.
+    /// protocols on each of its ports, so a custom port applies to both. The two default ports belong
+    /// together, and so do the schemes.
     fn partner(&self) -> Result<(Url, Option<Url>), url::ParseError> {
         let (scheme, own, other) = match self.url.scheme() {
             "ws" => ("http", WEBSOCKET_PORT, HTTP_PORT),

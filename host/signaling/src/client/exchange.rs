@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Position, Url};
 
-/// A request to a server, which is reached as the signaling server is: through the same proxies, with trust in the
-/// same certificates.
+/// A request to a server, which is reached as the signaling server is: through the same proxies, with trust
+/// in the same certificates.
 #[derive(Debug, Clone)]
 pub struct HttpRequest {
     /// `GET` and so on.

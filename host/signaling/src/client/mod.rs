@@ -99,9 +99,9 @@ pub struct SignalingClient {
 }
 
 impl SignalingClient {
-    /// Connects to the first of `servers` that answers, and registers there; an expired identity is renewed first.
-    /// From then on the client reconnects whenever the connection is lost, as the same peer, with the latest metadata,
-    /// and moves to another server if it must.
+    /// Connects to the first of `servers` that answers, and registers there; an expired identity is renewed
+    /// first. From then on the client reconnects whenever the connection is lost, as the same peer, with
+    /// the latest metadata, and moves to another server if it must.
     ///
     /// # Errors
     /// When no server can be reached, or the one that answers refuses. This first attempt is not repeated.

@@ -27,7 +27,8 @@ pub struct Relay {
     pub token: RelayToken,
     /// The UDP port that shows a peer its address as seen from outside, if there is one.
     pub quic_port: Option<u16>,
-    /// The relays of the other servers, where a peer may be that is registered there. The token admits there, too.
+    /// The relays of the other servers, where a peer may be that is registered there. The token admits
+    /// there, too.
     pub elsewhere: Vec<Url>,
 }
 

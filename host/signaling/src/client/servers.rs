@@ -1,4 +1,5 @@
-//! The signaling servers that a peer may use. A peer stays at one of them, and moves to another when that one is gone.
+//! The signaling servers that a peer may use. A peer stays at one of them, and moves to another when that
+//! one is gone.
 
 use super::endpoints::{Address, Endpoints};
 use super::error::ProxyError;
@@ -40,8 +41,8 @@ impl Servers {
         Self::new(endpoints?)
     }
 
-    /// Derives what is missing: the addresses for HTTP from those of the WebSockets, or the other way round. Without
-    /// any, the server is on this machine.
+    /// Derives what is missing: the addresses for HTTP from those of the WebSockets, or the other way
+    /// round. Without any, the server is on this machine.
     pub fn complete(websockets: Vec<Address>, http: Vec<Address>) -> Result<Self, String> {
         if !websockets.is_empty() && !http.is_empty() && websockets.len() != http.len() {
             return Err(format!(
@@ -177,8 +178,9 @@ impl Servers {
         self.first_that_answers(ask).await
     }
 
-    /// Does `ask` at one server after the other, until one of them answers. The next one is asked as soon as the
-    /// one before has failed, or is silent for [`STAGGER`]. If all fail, returns the failure of the first.
+    /// Does `ask` at one server after the other, until one of them answers. The next one is asked as soon
+    /// as the one before has failed, or is silent for [`STAGGER`]. If all fail, returns the failure of the
+    /// first.
     pub(crate) async fn first_that_answers<T, E: Display, Asking>(
         &self,
         ask: impl Fn(Endpoints) -> Asking,

@@ -322,8 +322,8 @@ impl Task {
         self.updates.ice.send_replace(handed_out);
     }
 
-    /// Reconnects, without a time limit, to any server; the one that was lost is tried last. `None` if the owner
-    /// closes the client.
+    /// Reconnects, without a time limit, to any server; the one that was lost is tried last. `None` if the
+    /// owner closes the client.
     async fn reconnect(&mut self, least: Duration) -> Option<Connection> {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST);
         let mut servers = self.servers.after(&self.updates.server.borrow());

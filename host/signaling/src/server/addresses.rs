@@ -51,10 +51,10 @@ impl Usage {
         }
     }
 
-    fn is_even(&self, now: Instant) -> bool {
+    fn is_unused(&self, now: Instant) -> bool {
         let limits =
             [self.rooms, self.sign_ins, self.pairings, self.failures, self.accounts_logged];
-        self.sockets == 0 && limits.iter().all(|limit| limit.is_even(now))
+        self.sockets == 0 && limits.iter().all(|limit| limit.is_unused(now))
     }
 }
 
@@ -107,43 +107,43 @@ impl Addresses {
     }
 
     fn with<T>(&self, address: IpAddr, now: Instant, work: impl FnOnce(&mut Usage) -> T) -> T {
-        let mut accounts = self.usage();
-        if accounts.len() >= MAX_ADDRESSES {
-            accounts.retain(|_, account| !account.is_even(now));
+        let mut by_address = self.usage();
+        if by_address.len() >= MAX_ADDRESSES {
+            by_address.retain(|_, usage| !usage.is_unused(now));
         }
-        if accounts.len() >= MAX_ADDRESSES {
-            accounts.retain(|_, account| account.sockets > 0);
+        if by_address.len() >= MAX_ADDRESSES {
+            by_address.retain(|_, usage| usage.sockets > 0);
         }
-        work(accounts.entry(network(address)).or_insert_with(|| Usage::new(now)))
+        work(by_address.entry(network(address)).or_insert_with(|| Usage::new(now)))
     }
 
     /// A socket of this address, unless it has too many.
     pub(crate) fn open(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<OpenSocket> {
         let limit = if address.is_loopback() { usize::MAX } else { self.sockets };
-        let fits = self.with(address, now, |account| {
-            let fits = account.sockets < limit;
-            account.sockets += usize::from(fits);
+        let fits = self.with(address, now, |usage| {
+            let fits = usage.sockets < limit;
+            usage.sockets += usize::from(fits);
             fits
         });
         fits.then(|| OpenSocket { addresses: Arc::clone(self), address: network(address) })
     }
 
-    /// Whether this address may create another room. Counts the room if so.
-    pub(crate) fn may_make_room(&self, address: IpAddr, now: Instant) -> bool {
-        self.may(address, now, self.per_room, |account| &mut account.rooms)
+    /// Counts a new room of this address. Returns whether it may create one.
+    pub(crate) fn try_count_room(&self, address: IpAddr, now: Instant) -> bool {
+        self.try_count(address, now, self.per_room, |usage| &mut usage.rooms)
     }
 
-    /// Whether this address may get another new identity. Counts the identity if so.
-    pub(crate) fn may_sign_in(&self, address: IpAddr, now: Instant) -> bool {
-        self.may(address, now, self.per_sign_in, |account| &mut account.sign_ins)
+    /// Counts a new identity for this address. Returns whether it may have one.
+    pub(crate) fn try_count_sign_in(&self, address: IpAddr, now: Instant) -> bool {
+        self.try_count(address, now, self.per_sign_in, |usage| &mut usage.sign_ins)
     }
 
-    /// Whether this address may open or join another mailbox. Counts the mailbox if so.
-    pub(crate) fn may_pair(&self, address: IpAddr, now: Instant) -> bool {
-        self.may(address, now, self.per_pairing, |account| &mut account.pairings)
+    /// Counts a mailbox that this address opens or joins. Returns whether it may.
+    pub(crate) fn try_count_pairing(&self, address: IpAddr, now: Instant) -> bool {
+        self.try_count(address, now, self.per_pairing, |usage| &mut usage.pairings)
     }
 
-    fn may(
+    fn try_count(
         &self,
         address: IpAddr,
         now: Instant,
@@ -151,24 +151,22 @@ impl Addresses {
         limit: impl FnOnce(&mut Usage) -> &mut RateLimit,
     ) -> bool {
         address.is_loopback()
-            || self.with(address, now, |account| {
-                limit(account).try_charge(cost, WINDOW, now).is_some()
-            })
+            || self.with(address, now, |usage| limit(usage).try_charge(cost, WINDOW, now).is_some())
     }
 
     /// Whether the log should mention now that this address asked for accounts.
     pub(crate) fn should_log_accounts(&self, address: IpAddr, now: Instant) -> bool {
-        self.with(address, now, |account| {
-            account.accounts_logged.try_charge(LOG_WINDOW, LOG_WINDOW, now).is_some()
+        self.with(address, now, |usage| {
+            usage.accounts_logged.try_charge(LOG_WINDOW, LOG_WINDOW, now).is_some()
         })
     }
 
     /// Counts a wrong token from this address. Returns how long its answer must wait, or `None` if
     /// it gets no answer. A correct token never waits.
     pub(crate) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        self.with(address, now, |account| {
+        self.with(address, now, |usage| {
             let free = PER_FAILURE * FREE_FAILURES;
-            let debt = account.failures.try_charge(PER_FAILURE, LONGEST_WAIT + free, now)?;
+            let debt = usage.failures.try_charge(PER_FAILURE, LONGEST_WAIT + free, now)?;
             Some(debt.saturating_sub(free))
         })
     }
@@ -177,11 +175,11 @@ impl Addresses {
 impl Drop for OpenSocket {
     fn drop(&mut self) {
         let now = Instant::now();
-        let mut accounts = self.addresses.usage();
-        let Some(account) = accounts.get_mut(&self.address) else { return };
-        account.sockets -= 1;
-        if account.is_even(now) {
-            accounts.remove(&self.address);
+        let mut by_address = self.addresses.usage();
+        let Some(usage) = by_address.get_mut(&self.address) else { return };
+        usage.sockets -= 1;
+        if usage.is_unused(now) {
+            by_address.remove(&self.address);
         }
     }
 }
@@ -270,16 +268,17 @@ mod tests {
     #[test]
     fn rooms_and_sign_ins_come_back_with_time() {
         let (addresses, now) = (addresses(1, 4), Instant::now());
-        let made = |now| (0..9).filter(|_| addresses.may_make_room(ip("192.0.2.1"), now)).count();
+        let made = |now| (0..9).filter(|_| addresses.try_count_room(ip("192.0.2.1"), now)).count();
         assert_eq!(made(now), 4);
         assert_eq!(made(now + WINDOW / 4), 1);
-        assert!(addresses.may_make_room(ip("192.0.2.2"), now));
-        // New identities have an account of their own.
-        let signed_in = (0..9).filter(|_| addresses.may_sign_in(ip("192.0.2.1"), now)).count();
+        assert!(addresses.try_count_room(ip("192.0.2.2"), now));
+        // New identities are counted apart.
+        let signed_in =
+            (0..9).filter(|_| addresses.try_count_sign_in(ip("192.0.2.1"), now)).count();
         assert_eq!(signed_in, 4);
-        let paired = (0..9).filter(|_| addresses.may_pair(ip("192.0.2.1"), now)).count();
+        let paired = (0..9).filter(|_| addresses.try_count_pairing(ip("192.0.2.1"), now)).count();
         assert_eq!(paired, 4);
-        assert!((0..9).all(|_| addresses.may_sign_in(ip("127.0.0.1"), now)));
+        assert!((0..9).all(|_| addresses.try_count_sign_in(ip("127.0.0.1"), now)));
     }
 
     #[test]
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_are_bounded() {
+    fn the_number_of_addresses_is_bounded() {
         let (addresses, now) = (addresses(1, 1), Instant::now());
         for n in 0..200_000u32 {
             addresses.failed(IpAddr::from(n.to_be_bytes()), now);

@@ -278,7 +278,7 @@ async fn caller<B: Readable>(
 fn sign_in(server: &Server, token: Option<IdToken>, address: IpAddr) -> Result<Value, Refusal> {
     let peer = match token {
         Some(token) => server.signer.verify_expired_too(&token)?,
-        None if !server.addresses.may_sign_in(address, Instant::now()) => {
+        None if !server.addresses.try_count_sign_in(address, Instant::now()) => {
             return Err(Refusal::TooManySignIns);
         }
         None => PeerId::new(format!("peer-{}", random::hex::<8>()))
@@ -289,7 +289,7 @@ fn sign_in(server: &Server, token: Option<IdToken>, address: IpAddr) -> Result<V
 }
 
 async fn create_room(server: &Server, caller: PeerId, address: IpAddr) -> Result<Value, Refusal> {
-    if !server.addresses.may_make_room(address, Instant::now()) {
+    if !server.addresses.try_count_room(address, Instant::now()) {
         return Err(Refusal::TooManyRooms);
     }
     let room = server.state.create_room(caller.clone(), now_s()).await?;

@@ -1,5 +1,5 @@
-//! Unregistered connections. If all sockets are in use, the oldest unregistered one is closed for a new connection, so that
-//! silent connections cannot lock out peers.
+//! Unregistered connections. If all sockets are in use, the oldest unregistered one is closed for a new
+//! connection, so that silent connections cannot lock out peers.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! What matters of a trainer's log, for a pipe: whole lines, without the configuration and the layers of
-//! the model that the trainer prints, and without bars whose progress is told in another way.
+//! the model that the trainer prints, and without bars whose progress is shown in another way.
 
 use sleap_rtc_protocol::chart::short;
 use sleap_rtc_protocol::course::Epoch;
@@ -18,12 +18,12 @@ const TIME: &str = "0000-00-00 00:00:00";
 pub(crate) struct Digest {
     log: LogText,
     is_in_dump: bool,
-    /// Whether bars tell what is known by other means.
+    /// Whether progress bars are redundant, because the trainer also reports its progress.
     skips_bars: bool,
 }
 
 impl Digest {
-    /// The trainer reports its progress by itself from now on, or not.
+    /// From now on, leaves progress bars out or shows them.
     pub(crate) fn skip_bars(&mut self, skips: bool) {
         self.skips_bars = skips;
     }

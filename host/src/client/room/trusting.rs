@@ -12,8 +12,8 @@ use sleap_rtc_trust::goal::Goal;
 use std::time::{Duration, Instant};
 
 /// How long a worker may refuse a client whose user has just accepted it, and the pause between offers.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_secs(3);
+const REFUSAL_LIMIT: Duration = Duration::from_secs(30);
+const OFFER_INTERVAL: Duration = Duration::from_secs(3);
 
 impl Room {
     /// Trusts `worker` only if it is this device.
@@ -28,17 +28,17 @@ impl Room {
     pub(crate) async fn offer_with_question(
         &mut self,
         worker: &PeerId,
-        wanted: &Goal,
+        goal: &Goal,
         limit: Duration,
     ) -> Result<Offered, ClientError> {
-        let offered = self.offer_within(worker, wanted, limit).await;
+        let offered = self.offer_within(worker, goal, limit).await;
         let (Err(ClientError::Untrusted { why, .. }), Some(trust)) = (&offered, &mut self.trust)
         else {
             return offered;
         };
         // The worker does not wait while the user decides.
         match trust.ask(worker, why).await {
-            Some(true) => self.offer_again(worker, wanted, limit).await,
+            Some(true) => self.offer_again(worker, goal, limit).await,
             Some(false) => Err(ClientError::untrusted(worker, Untrusted::Declined)),
             None => offered,
         }
@@ -49,21 +49,21 @@ impl Room {
     async fn offer_again(
         &mut self,
         worker: &PeerId,
-        wanted: &Goal,
+        goal: &Goal,
         limit: Duration,
     ) -> Result<Offered, ClientError> {
         let start = Instant::now();
         loop {
-            let offered = self.offer_within(worker, wanted, limit).await?;
-            if !matches!(offered, Offered::Refused(_)) || start.elapsed() >= PATIENCE {
+            let offered = self.offer_within(worker, goal, limit).await?;
+            if !matches!(offered, Offered::Refused(_)) || start.elapsed() >= REFUSAL_LIMIT {
                 return Ok(offered);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(OFFER_INTERVAL).await;
         }
     }
 
     /// Has the worker at the other end prove its identity. Closes the connection if it does not.
-    pub(crate) async fn believe(
+    pub(crate) async fn verify_worker(
         &mut self,
         worker: &PeerId,
         attempt: u64,

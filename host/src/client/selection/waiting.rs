@@ -1,6 +1,7 @@
 //! Chooses the worker at which the job waits for a slot.
 
-use super::{Round, Search, Skipped, name};
+use super::skipped::{SkipReason, Skipped};
+use super::{Round, Search, name};
 use crate::client::display::say;
 use crate::client::error::quoted;
 use crate::client::room::{Connected, Room};
@@ -75,11 +76,11 @@ impl Round<'_> {
         let selection = policies.select(&self.spec.description, &as_free).await;
         for out in &selection.left_out {
             if let Some(worker) = with_line.get(out.index) {
-                self.skipped.add(worker, &out.reason, false);
+                self.skipped.add(worker, SkipReason::Unfit, &out.reason);
             }
         }
         for worker in workers.iter().filter(|worker| worker.queue().is_none()) {
-            self.skipped.add(worker, &"no job can wait there", true);
+            self.skipped.add(worker, SkipReason::Refused, &"no job can wait there");
         }
         let ranked = selection.ranking.iter().filter_map(|choice| with_line.get(choice.index));
         let mut lines: Vec<&WorkerFacts> = ranked.copied().collect();
@@ -91,17 +92,16 @@ impl Round<'_> {
 impl Search {
     /// Asks the user whether the job should wait, after every worker has refused it.
     pub(crate) async fn asks_to_wait_anywhere(&mut self, room: &Room, skipped: &Skipped) -> bool {
-        if !skipped.refused || !question::may_ask() {
+        if !skipped.has_refusal() || !question::may_ask() {
             return false;
         }
         let workers = room.workers(None).await.unwrap_or_default();
         if !workers.iter().any(|worker| worker.queue().is_some()) {
             return false;
         }
-        let lines: Vec<String> = skipped.workers.iter().map(ToString::to_string).collect();
-        let lines = lines.join("\n");
         let question = format!(
-            "No worker takes the job now:\n{lines}\nWait where it is expected to start first? [y/N] "
+            "No worker takes the job now:\n{}\nWait where it is expected to start first? [y/N] ",
+            skipped.lines()
         );
         let waits = question::confirm(&question).await == Some(true);
         self.wait = waits.then_some(Wait::UntilItStarts);

@@ -19,7 +19,7 @@ impl Submission<'_> {
         if *self.stage.borrow() != Stage::Uploading {
             return self.detached();
         }
-        say_cancel(link).await;
+        send_cancel(link).await;
         ClientError::Cancelled
     }
 
@@ -27,7 +27,7 @@ impl Submission<'_> {
     pub(crate) async fn cancel(&mut self, link: &mut ClientEnd) -> ClientError {
         self.display.note("Cancelling the job …");
         let status = JobStatus { last_event: 0, outcome: None, has_package: true };
-        match self.cancelled(link, &status).await {
+        match self.cancel_and_follow(link, &status).await {
             Ok(JobOutcome::Cancelled) => ClientError::Cancelled,
             Ok(_) => {
                 self.display.note("The job had already finished.");
@@ -62,19 +62,19 @@ impl Submission<'_> {
     }
 
     /// Cancels the job and waits until it has ended.
-    pub(crate) async fn cancelled(
+    pub(crate) async fn cancel_and_follow(
         &mut self,
         link: &mut ClientEnd,
         status: &JobStatus,
     ) -> Result<JobOutcome, ClientError> {
-        say_cancel(link).await;
+        send_cancel(link).await;
         let silent = ClientError::Lost { worker: self.worker(), during: WHILE_IT_RAN };
         let end = self.follow(link, status);
         tokio::time::timeout(CANCEL_LIMIT, end).await.unwrap_or(Err(silent))
     }
 }
 
-async fn say_cancel(link: &ClientEnd) {
+async fn send_cancel(link: &ClientEnd) {
     let cancel = ClientFrame::Cancel { reason: "the user pressed Ctrl-C".into() };
     if link.send(&cancel).await.is_ok() {
         link.flush(FLUSH).await;

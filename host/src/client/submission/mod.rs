@@ -155,8 +155,8 @@ impl<'a> Submission<'a> {
         Self { pace: config.bwlimit.map(Pace::new), max_result_bytes, ..self }
     }
 
-    /// The purpose of the next connection.
-    pub(crate) fn wanted(&self) -> Goal {
+    /// The goal of the next connection.
+    pub(crate) fn goal(&self) -> Goal {
         Goal::KnownJob(self.job_ref.job.clone(), self.job_ref.secret.clone())
     }
 
@@ -211,15 +211,15 @@ impl<'a> Submission<'a> {
                 self.fetch(link, &output).await.map(Some)
             }
             Action::Stop { all } => {
-                not_over(&status)?;
+                check_still_runs(&status)?;
                 self.send(link, &ClientFrame::Stop { all }, "before the job was stopped").await?;
                 link.flush(FLUSH).await;
                 Ok(None)
             }
             Action::Why => self.explain_waiting(link, &status).await.map(|()| None),
             Action::Cancel => {
-                not_over(&status)?;
-                match self.cancelled(link, &status).await? {
+                check_still_runs(&status)?;
+                match self.cancel_and_follow(link, &status).await? {
                     JobOutcome::Cancelled => Ok(None),
                     // The job had ended before the request arrived.
                     other => concluded(other).map(|()| None),
@@ -335,8 +335,7 @@ impl<'a> Submission<'a> {
             if let Some(outcome) = self.cursor.outcome() {
                 return Ok(outcome.clone());
             }
-            if std::mem::take(&mut self.stop_wanted) {
-                self.stop_wanted = true;
+            if self.stop_wanted {
                 self.send(link, &ClientFrame::Stop { all: false }, WHILE_IT_RAN).await?;
                 self.stop_wanted = false;
             }
@@ -357,13 +356,13 @@ impl<'a> Submission<'a> {
             };
             match frame {
                 WorkerFrame::Event { event, .. } => {
-                    self.stops_waiting(&event.event);
-                    self.take(number, event)?;
+                    self.leave_queue(&event.event);
+                    self.apply_event(number, event)?;
                 }
                 WorkerFrame::Waiting { news, .. } => {
                     // The worker has checked the files.
                     awaited = None;
-                    self.waits(&news);
+                    self.wait_in_queue(&news);
                 }
                 frame => refused(frame)?,
             }
@@ -375,7 +374,7 @@ impl<'a> Submission<'a> {
         let (number, _) = self.cursor.open();
         while self.cursor.seen() < last {
             match self.recv(link, ACCEPT_LIMIT, "while the log was read").await? {
-                WorkerFrame::Event { event, .. } => self.take(number, event)?,
+                WorkerFrame::Event { event, .. } => self.apply_event(number, event)?,
                 frame => refused(frame)?,
             }
         }
@@ -383,7 +382,11 @@ impl<'a> Submission<'a> {
     }
 
     /// Applies an event and shows it, unless it is a repetition.
-    fn take(&mut self, link: ConnectionNumber, event: NumberedEvent) -> Result<(), ClientError> {
+    fn apply_event(
+        &mut self,
+        link: ConnectionNumber,
+        event: NumberedEvent,
+    ) -> Result<(), ClientError> {
         match self.cursor.apply(link, event) {
             Ok(Arrival::New(numbered)) => {
                 self.disorder.end();
@@ -447,7 +450,7 @@ impl<'a> Submission<'a> {
     }
 }
 
-fn not_over(status: &JobStatus) -> Result<(), ClientError> {
+fn check_still_runs(status: &JobStatus) -> Result<(), ClientError> {
     match status.outcome {
         None => Ok(()),
         Some(_) => Err(JobRefused::Finished.into()),

@@ -27,13 +27,13 @@ impl Submission<'_> {
         matches!(self.opening, Opening::Submit(..)) && self.cursor.seen() == 0
     }
 
-    /// What a connection is for that submits the job again.
-    pub(crate) fn new_job(&self) -> Goal {
+    /// The goal of a connection that submits the job again.
+    pub(crate) fn resubmission_goal(&self) -> Goal {
         Goal::NewJob { may_wait: self.wait.is_some() }
     }
 
-    /// The job waits.
-    pub(crate) fn waits(&mut self, news: &QueueStatus) {
+    /// Records and shows where the job stands in the queue.
+    pub(crate) fn wait_in_queue(&mut self, news: &QueueStatus) {
         if *self.stage.borrow() == Stage::Following {
             self.enter(Stage::Waiting);
         }
@@ -41,8 +41,8 @@ impl Submission<'_> {
         self.display.waiting(news);
     }
 
-    /// `event` has happened: the job has begun, or is over.
-    pub(crate) fn stops_waiting(&mut self, event: &JobEvent) {
+    /// Records and shows that the job no longer waits: `event` says that it has begun, or is over.
+    pub(crate) fn leave_queue(&mut self, event: &JobEvent) {
         if *self.stage.borrow() == Stage::Waiting {
             self.enter(Stage::Following);
         }

@@ -51,7 +51,7 @@ impl Coordinator {
         if self.reservations.holds(&caller.peer) {
             return Ok(());
         }
-        if self.state.free() == 0
+        if self.state.open_slots() == 0
             && !may_wait
             && let Some(holder) = self.displaceable(caller, now)
         {

@@ -24,6 +24,9 @@ pub(crate) enum Launch {
     Waits,
 }
 
+/// Receives the result of handing over a job.
+pub(crate) type LaunchReply = oneshot::Sender<Result<Launch, Refusal>>;
+
 impl Launch {
     /// What became of a job that was started, or handed over to a cluster.
     pub(crate) fn of(handle: &JobHandle) -> Self {
@@ -65,14 +68,14 @@ pub(crate) enum Request {
     Start {
         peer: PeerId,
         folder: JobFolder,
-        reply: oneshot::Sender<Result<Launch, Refusal>>,
+        reply: LaunchReply,
     },
     /// The same job waits in the queue, as its folder says.
     Queued {
         peer: PeerId,
         folder: JobFolder,
         entry: QueueEntry,
-        reply: oneshot::Sender<Result<Launch, Refusal>>,
+        reply: LaunchReply,
     },
     /// The policy has ordered the queue.
     Ordered {
@@ -130,8 +133,8 @@ pub(crate) enum Request {
 pub(crate) enum ClusterNews {
     /// It has taken a job.
     Submitted(JobFolder),
-    /// Where a job stands.
-    Stands(JobId, SlurmState),
+    /// The state of a job has changed.
+    State(JobId, SlurmState),
     /// A job has begun.
     Began(JobId),
     /// When a further job would start, in milliseconds since 1970.

@@ -1,8 +1,8 @@
 //! Starts jobs in their slots, finds them again after a restart, and watches them to their end.
 
-use super::handle::{ClusterNews, Launch, Request};
-use super::queueing::record_end;
+use super::handle::{ClusterNews, Launch, LaunchReply, Request};
 use super::{Coordinator, Machine};
+use crate::blocking::blocking;
 use crate::worker::running::Running;
 use crate::worker::{WorkerContext, job_watch};
 use sleap_rtc_base::disk::is_full;
@@ -12,13 +12,15 @@ use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{JobOutcome, JobState, Refusal, RefusalCode};
 use sleap_rtc_protocol::worker::{Refused, WorkerEvent};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 /// How long a job that has waited is tried to be started while the disk is full, and how often.
 const FULL_DISK_LIMIT: Duration = Duration::from_secs(3600);
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long to retry writing down the end of a waiting job when its folder cannot be written.
+const WRITE_LIMIT: Duration = Duration::from_secs(600);
+const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Coordinator {
     /// Finds the jobs that an earlier run of this worker has left. Running ones keep their slots.
@@ -61,12 +63,7 @@ impl Coordinator {
     }
 
     /// Starts the job of `peer` in the slot that it holds, or lets it wait in the place that it holds.
-    pub(crate) fn start(
-        &mut self,
-        peer: PeerId,
-        folder: JobFolder,
-        reply: oneshot::Sender<Result<Launch, Refusal>>,
-    ) {
+    pub(crate) fn start(&mut self, peer: PeerId, folder: JobFolder, reply: LaunchReply) {
         if self.state.holds_place(&peer) {
             return self.let_wait(peer, folder, reply);
         }
@@ -95,16 +92,11 @@ impl Coordinator {
         if let Some(connection) = self.new_jobs.get_mut(folder.owner()) {
             connection.job = Some(job);
         }
-        self.launch(folder, slot, Some(reply));
+        self.launch(folder, slot, LaunchedFor::Client(reply));
     }
 
-    /// Starts a job in its slot. Where nobody waits for the reply, a job that does not start has failed.
-    pub(crate) fn launch(
-        &mut self,
-        folder: JobFolder,
-        slot: usize,
-        reply: Option<oneshot::Sender<Result<Launch, Refusal>>>,
-    ) {
+    /// Starts a job in its slot.
+    pub(crate) fn launch(&mut self, folder: JobFolder, slot: usize, launched_for: LaunchedFor) {
         let job = folder.id().clone();
         let Machine { slots, pool } = &self.machine;
         let settings = slots.settings(slot, pool, &self.context.runner.settings);
@@ -117,38 +109,20 @@ impl Coordinator {
                 false => settings,
             };
             let runner = RunnerOptions { settings, ..context.runner.clone() };
-            let started = match reply.is_some() {
-                true => context.executor.start(&folder, &runner).await,
-                false => start_patiently(&context, &folder, &runner).await,
-            };
-            match started {
+            match launched_for.start(&context, &folder, &runner).await {
                 Ok(handle) => {
                     context.surveys.request();
                     if handle.is_elsewhere() {
                         coordinator.cluster(ClusterNews::Submitted(folder.clone())).await;
                     }
-                    match reply {
-                        Some(reply) => _ = reply.send(Ok(Launch::of(&handle))),
-                        // Its clients look at its folder now.
-                        None => context.queue_report.send_modify(|_| {}),
-                    }
+                    launched_for.succeeded(&context, &handle);
                     job_watch::watch(&context, &coordinator, &folder, &handle).await;
                 }
                 Err(error) => {
                     let why = WithCauses(&error).to_string();
                     warn!(%job, error = why, "cannot start the job");
                     let message = format!("the worker could not start the job: {why}");
-                    match reply {
-                        Some(reply) => {
-                            let refusal = Refusal::new(RefusalCode::Invalid, message);
-                            let _ = reply.send(Err(refusal));
-                        }
-                        None => {
-                            let outcome = JobOutcome::Failed { exit_code: None, message };
-                            record_end(folder, outcome).await;
-                            context.queue_report.send_modify(|_| {});
-                        }
-                    }
+                    launched_for.failed(&context, folder, message).await;
                 }
             }
         });
@@ -173,7 +147,50 @@ impl Coordinator {
     }
 }
 
-/// Starts a job that has waited. Waits while the disk is full: its client may have gone long ago.
+/// Who waits for a job to start.
+pub(crate) enum LaunchedFor {
+    /// Its client, which receives the result.
+    Client(LaunchReply),
+    /// Nobody: the job has waited in the queue, and its client may have gone long ago.
+    Queue,
+}
+
+impl LaunchedFor {
+    async fn start(
+        &self,
+        context: &WorkerContext,
+        folder: &JobFolder,
+        runner: &RunnerOptions,
+    ) -> Result<JobHandle, JobError> {
+        match self {
+            Self::Client(_) => context.executor.start(folder, runner).await,
+            Self::Queue => start_patiently(context, folder, runner).await,
+        }
+    }
+
+    fn succeeded(self, context: &WorkerContext, handle: &JobHandle) {
+        match self {
+            Self::Client(reply) => _ = reply.send(Ok(Launch::of(handle))),
+            // Its clients look at its folder now.
+            Self::Queue => context.queue_report.send_modify(|_| {}),
+        }
+    }
+
+    /// A client may submit its job again. A job of the queue has failed.
+    async fn failed(self, context: &WorkerContext, folder: JobFolder, message: String) {
+        match self {
+            Self::Client(reply) => {
+                _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, message)));
+            }
+            Self::Queue => {
+                record_end(folder, JobOutcome::Failed { exit_code: None, message }).await;
+                context.queue_report.send_modify(|_| {});
+            }
+        }
+    }
+}
+
+/// Starts a job that has waited. Waits while the disk is full.
 async fn start_patiently(
     context: &WorkerContext,
     folder: &JobFolder,
@@ -188,5 +205,24 @@ async fn start_patiently(
             }
             started => return started,
         }
+    }
+}
+
+/// Writes down that a job is over that has no process. Retries for a while if its
+/// folder cannot be written.
+pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
+    let deadline = Instant::now() + WRITE_LIMIT;
+    loop {
+        let (writing, outcome) = (folder.clone(), outcome.clone());
+        let error = match blocking(move || writing.settle(outcome)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error @ JobError::Io { .. })) if Instant::now() < deadline => error.to_string(),
+            Ok(Err(error)) => {
+                return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot write down the end of a job");
+            }
+            Err(error) => error.to_string(),
+        };
+        warn!(job = %folder.id(), error, "the end of a job cannot be written yet");
+        sleep(WRITE_INTERVAL).await;
     }
 }

@@ -39,6 +39,7 @@ use super::queue_report::Waiting;
 use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
 use handle::Request;
+use queueing::WithdrawnBy;
 use quotas::{QuotaLimits, Quotas, Rates};
 use replies::Replies;
 use reservations::{Ending, Reservations};
@@ -188,20 +189,16 @@ impl Coordinator {
         shutdown: CancellationToken,
         drain: bool,
     ) {
-        if self.context.maintenance {
-            let _ = self.apply(WorkerEvent::Drain);
-        }
+        self.apply_maintenance();
         self.find_jobs().await;
-        self.keep_queue();
+        self.start_and_report_waiting();
         self.publish().await;
-        let mut leaving = false;
         loop {
             let idle = self.state.is_idle();
             let tick = self.state.next_deadline();
-            let complaint = self.next_complaint();
+            let overtaken_warning = self.next_overtaken_warning();
             tokio::select! {
-                () = shutdown.cancelled(), if !leaving => {
-                    leaving = true;
+                () = shutdown.cancelled(), if !self.is_leaving => {
                     self.leave(drain).await;
                     if !drain {
                         break;
@@ -220,11 +217,11 @@ impl Coordinator {
                 },
                 Some(request) = self.requests.recv() => self.on_request(request),
                 () = deadline::reached(tick) => self.expire(Instant::now()),
-                () = deadline::reached(complaint) => self.complain(),
+                () = deadline::reached(overtaken_warning) => self.warn_of_overtaken(),
                 // Clients may finish downloading their results; each connection has its own limits.
-                () = self.tasks.wait(), if leaving && idle => break,
+                () = self.tasks.wait(), if self.is_leaving && idle => break,
             }
-            self.keep_queue();
+            self.start_and_report_waiting();
             self.publish().await;
         }
         self.connections.cancel();
@@ -245,7 +242,7 @@ impl Coordinator {
             (_, false) => info!(jobs, "asked to end; running jobs continue on their own"),
         }
         self.is_leaving = true;
-        let _ = self.apply(WorkerEvent::Drain);
+        self.apply_maintenance();
         self.publish().await;
         self.tasks.close();
     }
@@ -261,7 +258,7 @@ impl Coordinator {
 
     /// Publishes changes to the policies and to the room.
     async fn publish(&mut self) {
-        let (status, free) = (self.state.status(), self.state.free());
+        let (status, open) = (self.state.status(), self.state.open_slots());
         let Machine { pool, slots } = &self.machine;
         let (running, views) = (&self.running, slots.views(self.state.slots(), pool));
         let mut gpus = pool.gpus();
@@ -282,9 +279,9 @@ impl Coordinator {
                 facts.properties.insert(PROBLEMS.into(), serde_json::json!(problems));
             }
             facts.properties.extend(line);
-            facts.jobs = Running::seen(running);
+            facts.jobs = Running::publish_all(running);
             facts.status = status;
-            facts.slots_free = u32::try_from(free).unwrap_or(u32::MAX);
+            facts.slots_free = u32::try_from(open).unwrap_or(u32::MAX);
         });
         let mut now = facts.changing();
         let failures = self.context.policies.all_failures();
@@ -340,13 +337,15 @@ impl Coordinator {
             }
             Request::Start { peer, folder, reply } => self.start(peer, folder, reply),
             Request::Queued { peer, folder, entry, reply } => {
-                self.queued(peer, folder, entry, reply);
+                self.enter_queue(peer, folder, entry, reply);
             }
-            Request::Ordered { order } => self.ordered(order),
+            Request::Ordered { order } => self.apply_order(order),
             Request::Decide { job, decision, reply } => self.decide(&job, decision, reply),
-            Request::Changed { job, entry, reply } => self.changed(job, entry, reply),
+            Request::Changed { job, entry, reply } => {
+                self.apply_written_decision(job, entry, reply);
+            }
             Request::Withdraw { job, reply } => {
-                let withdrawn = self.withdraw(&job, "its client");
+                let withdrawn = self.withdraw(&job, WithdrawnBy::Client);
                 let _ = reply.send(withdrawn);
             }
             Request::ConnectionOver { peer, number } => {
@@ -363,7 +362,7 @@ impl Coordinator {
             }
             Request::Cluster(news) => self.on_cluster(news),
             Request::Progress { job, progress } => {
-                self.update(&job, |running| running.seen.progress = progress);
+                self.update(&job, |running| running.published.progress = progress);
             }
             Request::Followed { job, route } => {
                 self.update(&job, |running| running.route = Some(route));
@@ -384,10 +383,16 @@ impl Coordinator {
     /// A worker whose disk is too full takes no new jobs.
     fn apply_storage(&mut self, problem: Option<String>) {
         self.storage_problem = problem;
-        let event = match self.storage_problem.is_some() || self.is_leaving {
-            true => WorkerEvent::Drain,
-            false if self.context.maintenance => WorkerEvent::Drain,
-            false => WorkerEvent::Resume,
+        self.apply_maintenance();
+    }
+
+    /// Takes no new jobs while the operator, the disk or the end of the worker forbids it.
+    fn apply_maintenance(&mut self) {
+        let is_closed =
+            self.context.maintenance || self.storage_problem.is_some() || self.is_leaving;
+        let event = match is_closed {
+            true => WorkerEvent::BeginMaintenance,
+            false => WorkerEvent::EndMaintenance,
         };
         let _ = self.apply(event);
     }
@@ -397,7 +402,7 @@ impl Coordinator {
     fn apply_survey(&mut self, survey: &Survey) {
         let Machine { pool, slots } = &mut self.machine;
         let (before, count) = (pool.problems(), pool.len());
-        pool.see(survey);
+        pool.apply_survey(survey);
         report_changes(&before, &pool.problems());
         let sessions = self.running.values().filter_map(Running::session).collect();
         let jobs = self.running.values().map(|job| job.gpus.as_deref());

@@ -1,7 +1,8 @@
 //! The jobs that wait for a slot: takes them in, starts them in their turn, and says where they stand.
 
 use super::Coordinator;
-use super::handle::{Launch, Request};
+use super::handle::{Launch, LaunchReply, Request};
+use super::jobs::{LaunchedFor, record_end};
 use crate::blocking::blocking;
 use crate::worker::ordering;
 use crate::worker::queue_report::{QueueReport, Waiting, user_of};
@@ -13,22 +14,35 @@ use sleap_rtc_protocol::job::{JobOutcome, QueueEntry, Refusal, RefusalCode};
 use sleap_rtc_protocol::queue::{Order, WaitingJob};
 use sleap_rtc_protocol::queue_report::{Decided, Decision};
 use sleap_rtc_protocol::worker::QueueEvent;
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::time::Instant;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// How long to retry recording the end of a waiting job while the disk is full.
-const WRITE_LIMIT: Duration = Duration::from_secs(600);
-const WRITE_INTERVAL: Duration = Duration::from_millis(500);
+/// Who withdraws a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WithdrawnBy {
+    /// Its client, over a connection for the job.
+    Client,
+    /// The peer that submitted it, through the signaling server.
+    Owner,
+    Operator,
+}
 
-/// Receives the result of handing over a job.
-type Handed = oneshot::Sender<Result<Launch, Refusal>>;
+impl fmt::Display for WithdrawnBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "its client",
+            Self::Owner => "its owner",
+            Self::Operator => "the operator",
+        })
+    }
+}
 
 impl Coordinator {
     /// Lets the job of `peer`, which holds a place in the queue, wait there. Its folder says so first: it
     /// waits even if this worker ends now.
-    pub(crate) fn let_wait(&self, peer: PeerId, folder: JobFolder, reply: Handed) {
+    pub(crate) fn let_wait(&self, peer: PeerId, folder: JobFolder, reply: LaunchReply) {
         let coordinator = self.handle.clone();
         self.tasks.spawn(async move {
             let waiting = folder.clone();
@@ -52,12 +66,12 @@ impl Coordinator {
     }
 
     /// The job of `peer` waits, as its folder says.
-    pub(crate) fn queued(
+    pub(crate) fn enter_queue(
         &mut self,
         peer: PeerId,
         folder: JobFolder,
         entry: QueueEntry,
-        reply: Handed,
+        reply: LaunchReply,
     ) {
         let since_ms = entry.since_ms;
         let waiting = self.waiting_job(&folder, entry);
@@ -73,7 +87,7 @@ impl Coordinator {
             connection.job = Some(job.clone());
         }
         self.waiting.insert(job, Waiting::new(&folder, since_ms));
-        self.keep_queue();
+        self.start_and_report_waiting();
         let _ = reply.send(Ok(Launch::Waits));
     }
 
@@ -89,11 +103,11 @@ impl Coordinator {
     }
 
     /// Starts what may start, has the others ordered, and says where they stand.
-    pub(crate) fn keep_queue(&mut self) {
+    pub(crate) fn start_and_report_waiting(&mut self) {
         for (job, slot) in self.state.start_waiting() {
             if let Some(waiting) = self.waiting.remove(&job) {
-                self.passes(waiting.since_ms);
-                self.launch(waiting.folder, slot, None);
+                self.note_overtaken(waiting.since_ms);
+                self.launch(waiting.folder, slot, LaunchedFor::Queue);
             }
         }
         self.order_queue();
@@ -109,27 +123,27 @@ impl Coordinator {
     }
 
     /// A job that came at `since_ms` starts before those that came earlier and still wait.
-    fn passes(&mut self, since_ms: u64) {
+    fn note_overtaken(&mut self, since_ms: u64) {
         let now = Instant::now();
         for waiting in self.waiting.values_mut().filter(|waiting| waiting.since_ms < since_ms) {
-            waiting.passed_at.get_or_insert(now);
+            waiting.overtaken_at.get_or_insert(now);
         }
     }
 
-    /// When the log has to say next that a job is passed over.
-    pub(crate) fn next_complaint(&self) -> Option<Instant> {
+    /// When the log has to warn next that others overtake a job.
+    pub(crate) fn next_overtaken_warning(&self) -> Option<Instant> {
         let patience = self.context.queue_patience;
-        let passed = self.waiting.values().filter_map(|waiting| waiting.passed_at);
-        passed.filter_map(|at| at.checked_add(patience)).min()
+        let overtaken = self.waiting.values().filter_map(|waiting| waiting.overtaken_at);
+        overtaken.filter_map(|at| at.checked_add(patience)).min()
     }
 
     /// Logs jobs that others have overtaken for too long, and repeats this after the same time.
-    pub(crate) fn complain(&mut self) {
+    pub(crate) fn warn_of_overtaken(&mut self) {
         let (now, patience) = (Instant::now(), self.context.queue_patience);
         let line = self.state.start_order();
         for (job, waiting) in &mut self.waiting {
-            if waiting.passed_at.is_some_and(|at| now.duration_since(at) >= patience) {
-                waiting.passed_at = Some(now);
+            if waiting.overtaken_at.is_some_and(|at| now.duration_since(at) >= patience) {
+                waiting.overtaken_at = Some(now);
                 let rule = line.iter().find(|(other, _)| other.job == *job);
                 let rule = rule.map(|(_, rule)| rule.to_string()).unwrap_or_default();
                 let waited_s = now_ms().saturating_sub(waiting.since_ms) / 1000;
@@ -154,8 +168,8 @@ impl Coordinator {
         });
     }
 
-    /// The policy's answer.
-    pub(crate) fn ordered(&mut self, order: Order) {
+    /// Applies the policy's order of the queue.
+    pub(crate) fn apply_order(&mut self, order: Order) {
         self.is_ordering = false;
         let _ = self.apply(QueueEvent::Ordered(order));
     }
@@ -192,7 +206,7 @@ impl Coordinator {
             Decision::Release => QueueEntry { is_held: false, ..entry },
             Decision::Front => QueueEntry { is_held: false, front_ms: Some(now_ms()), ..entry },
             Decision::Remove => {
-                self.withdraw(job, "the operator");
+                self.withdraw(job, WithdrawnBy::Operator);
                 let _ = reply.send(Decided::Done);
                 return;
             }
@@ -216,15 +230,15 @@ impl Coordinator {
         });
     }
 
-    /// A decision of the operator is in the job's folder.
-    pub(crate) fn changed(
+    /// Applies a decision of the operator that is in the job's folder.
+    pub(crate) fn apply_written_decision(
         &mut self,
         job: JobId,
         entry: QueueEntry,
         reply: oneshot::Sender<Decided>,
     ) {
         let changed = self.apply(QueueEvent::Changed { job, entry });
-        self.keep_queue();
+        self.start_and_report_waiting();
         let _ = reply.send(match changed {
             Ok(_) => Decided::Done,
             Err(_) => Decided::NotWaiting,
@@ -232,12 +246,12 @@ impl Coordinator {
     }
 
     /// Withdraws a job that waits. Returns whether it did.
-    pub(crate) fn withdraw(&mut self, job: &JobId, by: &str) -> bool {
+    pub(crate) fn withdraw(&mut self, job: &JobId, by: WithdrawnBy) -> bool {
         let Some(waiting) = self.waiting.remove(job) else {
             return self.withdraw_submitted(job, by);
         };
         let _ = self.apply(QueueEvent::Withdrawn { job: job.clone() });
-        info!(%job, by, "withdrew a job that waited for a slot");
+        info!(%job, %by, "withdrew a job that waited for a slot");
         self.record_end_in_background(waiting.folder, JobOutcome::Cancelled);
         true
     }
@@ -250,23 +264,5 @@ impl Coordinator {
             context.queue_report.send_modify(|_| {});
             context.job_over.send_replace(());
         });
-    }
-}
-
-/// Writes down that a job is over that has no process. Waits while the disk does not take it.
-pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
-    let deadline = Instant::now() + WRITE_LIMIT;
-    loop {
-        let (writing, outcome) = (folder.clone(), outcome.clone());
-        let error = match blocking(move || writing.settle(outcome)).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(error @ JobError::Io { .. })) if Instant::now() < deadline => error.to_string(),
-            Ok(Err(error)) => {
-                return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot write down the end of a job");
-            }
-            Err(error) => error.to_string(),
-        };
-        warn!(job = %folder.id(), error, "the end of a job cannot be written yet");
-        sleep(WRITE_INTERVAL).await;
     }
 }

@@ -112,7 +112,7 @@ impl Rates {
     /// Counts a frame of `caller`. Returns whether it is within the rate.
     pub(crate) fn allow(&mut self, caller: &Caller, now: Instant) -> bool {
         if self.0.len() >= MAX_COUNTED {
-            self.0.retain(|_, limit| !limit.is_even(now));
+            self.0.retain(|_, limit| !limit.is_unused(now));
         }
         if self.0.len() >= MAX_COUNTED {
             // A flood under ever new names must not shut out everybody else.

@@ -44,7 +44,7 @@ impl Coordinator {
     /// Who has the slots and since when, so that people can talk to each other.
     fn occupants(&self, now: Instant) -> String {
         let now_ms = sleap_rtc_base::clock::now_ms();
-        let running = Running::seen(&self.running).into_iter().map(|job| {
+        let running = Running::publish_all(&self.running).into_iter().map(|job| {
             let user = job.user.as_deref().unwrap_or(job.owner.as_str());
             let seconds = now_ms.saturating_sub(job.since_ms) / 1_000;
             format!(

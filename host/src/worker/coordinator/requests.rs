@@ -2,6 +2,7 @@
 //! cancel one.
 
 use super::Coordinator;
+use super::queueing::WithdrawnBy;
 use super::replies::Replies;
 use super::reservations::Ending;
 use crate::blocking::blocking;
@@ -150,7 +151,7 @@ impl Coordinator {
     fn withdraw_for(&mut self, peer: &PeerId, job_id: &str) -> bool {
         let Ok(job) = JobId::new(job_id) else { return false };
         let is_own = self.waiting.get(&job).is_some_and(|w| w.folder.owner() == peer);
-        is_own && self.withdraw(&job, "its owner")
+        is_own && self.withdraw(&job, WithdrawnBy::Owner)
     }
 
     /// The running job that `peer` names.
@@ -160,7 +161,7 @@ impl Coordinator {
             Some(job) => job,
             None => JobId::new(job_id).ok()?,
         };
-        self.running.get(&job).filter(|running| running.seen.owner == *peer)?;
+        self.running.get(&job).filter(|running| running.published.owner == *peer)?;
         Some(job)
     }
 }

@@ -1,4 +1,4 @@
-//! Who holds the reserved slots, and whom they may be taken from.
+//! Who holds the reserved slots, and which holders have to give way to others.
 //!
 //! A reservation lasts as long as its holder comes closer to handing over a job: it connects, names its
 //! job, and then sends bytes that can be verified. Asking again does not help. A holder of which no byte
@@ -20,8 +20,8 @@ const PROGRESS: Duration = Duration::from_secs(180);
 const CHECKING: Duration = Duration::from_secs(1800);
 /// How often a holder may lose its connection without further verified bytes.
 const MAX_LOSSES: u32 = 3;
-/// How long a holder of worse standing is left in peace.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a new holder cannot be displaced.
+const DISPLACEMENT_GRACE: Duration = Duration::from_secs(2);
 /// Releasing a reservation within this time is not a fault.
 const RELEASED_SOON: Duration = Duration::from_secs(10);
 
@@ -135,7 +135,7 @@ impl Reservations {
 
     fn gives_way(&self, holder: &Holder, caller: &Caller, now: Instant) -> bool {
         let rank = |caller| self.standing.rank(caller, now);
-        let has_had_time = now.saturating_duration_since(holder.since) >= GRACE;
+        let has_had_time = now.saturating_duration_since(holder.since) >= DISPLACEMENT_GRACE;
         holder.stage < Reached::Sending && has_had_time && rank(caller) < rank(&holder.caller)
     }
 
@@ -279,7 +279,7 @@ mod tests {
         let (ada, bob) = (caller("ada", "here"), caller("bob", "here"));
         // At first nobody is known to be better than anybody else.
         reservations.begin(&mallory, None, start);
-        let later = start + GRACE;
+        let later = start + DISPLACEMENT_GRACE;
         assert_eq!(reservations.displaceable(&ada, any, later), None);
         reservations.end(&mallory.peer, Ending::Lapsed, later);
         assert!(reservations.check(&mallory, 1, later).unwrap_err().message.contains("in 16 s"));
@@ -290,13 +290,16 @@ mod tests {
         assert!(reservations.check(&oscar, 2, later).is_err(), "one at a time");
         assert!(reservations.check(&oscar, 4, later).is_ok());
         assert_eq!(reservations.displaceable(&ada, any, later), None, "it has just begun");
-        let later = later + GRACE;
+        let later = later + DISPLACEMENT_GRACE;
         assert_eq!(reservations.displaceable(&ada, any, later), Some(trudy.peer.clone()));
         reservations.end(&trudy.peer, Ending::Displaced, later);
         reservations.begin(&ada, Some("Ada"), later);
-        assert_eq!(reservations.displaceable(&bob, any, later + GRACE), None);
-        assert_eq!(reservations.displaceable(&mallory, any, later + GRACE), None);
-        assert_eq!(reservations.holders(later + GRACE), ["Ada is connecting (for 2 s)"]);
+        assert_eq!(reservations.displaceable(&bob, any, later + DISPLACEMENT_GRACE), None);
+        assert_eq!(reservations.displaceable(&mallory, any, later + DISPLACEMENT_GRACE), None);
+        assert_eq!(
+            reservations.holders(later + DISPLACEMENT_GRACE),
+            ["Ada is connecting (for 2 s)"]
+        );
     }
 
     #[test]
@@ -309,7 +312,10 @@ mod tests {
         let later = start + Duration::from_secs(60);
         reservations.begin(&mallory, None, later);
         reservations.step(&mallory.peer, HandoverStep::Received, later);
-        assert_eq!(reservations.displaceable(&caller("ada", "here"), any, later + GRACE), None);
+        assert_eq!(
+            reservations.displaceable(&caller("ada", "here"), any, later + DISPLACEMENT_GRACE),
+            None
+        );
     }
 
     #[test]

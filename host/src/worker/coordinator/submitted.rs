@@ -1,5 +1,6 @@
 //! The jobs that a cluster has: where they stand there, and how they are withdrawn.
 
+use super::queueing::WithdrawnBy;
 use super::{ClusterNews, Coordinator};
 use crate::worker::running::{ClusterWait, Running};
 use sleap_rtc_base::error::WithCauses;
@@ -10,11 +11,11 @@ use sleap_rtc_protocol::job::JobState;
 use tracing::{info, warn};
 
 impl Coordinator {
-    /// Takes note of what is new in the cluster.
+    /// Applies news of the cluster.
     pub(crate) fn on_cluster(&mut self, news: ClusterNews) {
         match news {
             ClusterNews::Submitted(folder) => self.follow_submitted(&folder),
-            ClusterNews::Stands(job, standing) => self.stands(&job, standing),
+            ClusterNews::State(job, state) => self.apply_slurm_state(&job, state),
             ClusterNews::ExpectedStart(starts_ms) => self.cluster_starts_ms = starts_ms,
             ClusterNews::Began(job) => self.update(&job, Running::began),
         }
@@ -31,13 +32,13 @@ impl Coordinator {
         self.context.slurm.add(folder);
     }
 
-    /// Takes note of where a job stands.
-    fn stands(&mut self, job: &JobId, standing: SlurmState) {
+    /// Records why a job waits in the cluster, or that it no longer does.
+    fn apply_slurm_state(&mut self, job: &JobId, state: SlurmState) {
         let Some(running) = self.running.get_mut(job) else { return };
         if running.pending.is_none() {
             return;
         }
-        running.pending = match standing {
+        running.pending = match state {
             SlurmState::Pending { reason, starts_ms } => {
                 if reason.is_final() {
                     warn!(%job, reason = reason.0, "Slurm never starts the job as it is");
@@ -49,11 +50,11 @@ impl Coordinator {
     }
 
     /// Withdraws a job that waits in the cluster. Returns whether there is one.
-    pub(crate) fn withdraw_submitted(&self, job: &JobId, by: &str) -> bool {
+    pub(crate) fn withdraw_submitted(&self, job: &JobId, by: WithdrawnBy) -> bool {
         let Some(running) = self.running.get(job).filter(|job| job.folder.is_elsewhere()) else {
             return false;
         };
-        info!(%job, by, "withdraws a job from the cluster");
+        info!(%job, %by, "withdraws a job from the cluster");
         let (job, folder) = (job.clone(), running.folder.clone());
         self.tasks.spawn(async move {
             let cancelled = match JobHandle::attach(&folder).await {

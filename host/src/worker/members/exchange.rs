@@ -1,5 +1,5 @@
-//! Keeps the members' list in step with the room's other workers, by sealed notes through the signaling server. The server can
-//! withhold notes, but cannot read or forge them.
+//! Keeps the members' list in step with the room's other workers, by sealed notes through the signaling
+//! server. The server can withhold notes, but cannot read or forge them.
 
 use super::Members;
 use super::member_list::{Member, MemberListEntries};
@@ -45,7 +45,7 @@ struct Told {
     device: DeviceId,
     /// The digest of its list.
     digest: String,
-    /// Whether it wants to hear everything.
+    /// Whether it asks for the whole list.
     #[serde(default)]
     asks: bool,
     #[serde(flatten)]
@@ -57,7 +57,7 @@ struct Told {
 enum Heard {
     Nothing,
     Something,
-    /// The writer's list is another one, and it was told this one only a moment ago.
+    /// The writer's list differs, but it was sent this one only a moment ago.
     TooSoon,
 }
 
@@ -100,7 +100,7 @@ impl Exchange {
         })
     }
 
-    /// A note has come. Where too many wait, it is dropped: the greetings that follow make up for it.
+    /// Queues a note. If too many wait, drops it: later greetings make up for that.
     pub(crate) fn deliver(&self, note: Note) {
         let _ = self.inbox.try_send(note);
     }
@@ -110,14 +110,14 @@ impl Exchange {
         self.greet.notify_one();
     }
 
-    /// The devices of the workers whose list is as this one's.
+    /// The devices of the workers whose list equals this one.
     pub(super) fn agreeing(&self) -> Vec<DeviceId> {
         let digest = self.members.list.borrow().digest();
         let others = self.others.borrow();
         others.values().filter(|other| other.digest == digest).map(|other| other.device).collect()
     }
 
-    /// Resolves when the lists of all `workers` are as this one's.
+    /// Resolves when the lists of all `workers` equal this one.
     pub(super) async fn until_all_agree(&self, workers: &[OtherWorker]) {
         let mut others = self.others.subscribe();
         loop {
@@ -170,7 +170,7 @@ impl Exchange {
         let _ = blocking(move || members.try_save()).await;
     }
 
-    /// Tells every worker of the room the digest of this list; whoever has another one answers with
+    /// Sends the digest of this list to every worker of the room. A worker with a different list answers with
     /// its entries.
     async fn greet_others(&self, asks: bool) {
         for peer in self.other_peers().await {
@@ -207,7 +207,7 @@ impl Exchange {
         };
         let Told { device, digest, asks, entries } = told;
         let has_entries = !entries.members.is_empty() || !entries.removals.is_empty();
-        self.members.take(entries);
+        self.members.merge(entries);
         let agrees = digest == self.members.list.borrow().digest();
         let told_at = self.others.borrow().get(&note.from).and_then(|other| other.told_at);
         let is_due = asks || told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY);

@@ -1,5 +1,5 @@
-//! One worker's list of the room's members: devices that have paired, devices that came with the room's token, and
-//! removed devices. Merging two lists in either direction gives the same list.
+//! One worker's list of the room's members: devices that have paired, devices that came with the room's
+//! token, and removed devices. Merging two lists in either direction gives the same list.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -8,7 +8,7 @@ use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::removal::{RemovalNote, Removals};
 use std::collections::BTreeMap;
 
-/// The most members that a list has; those go first that were not seen for the longest time.
+/// The most members in a list. Beyond that, those that were last seen longest ago are dropped.
 const MAX_MEMBERS: usize = 1_000;
 
 /// A device that has been in the room.
@@ -44,11 +44,11 @@ impl Member {
         self.certificate.as_ref().map(|of| of.subject().issued_s)
     }
 
-    /// Takes what is newer of `other`. Returns whether it is another member than before, apart from when it
-    /// was seen.
+    /// Merges the newer parts of `other`. Returns whether anything but the time of the last sighting has
+    /// changed.
     fn merge(&mut self, other: Self) -> bool {
         let before = (self.certificate.clone(), self.since_s);
-        // Of two that were issued in the same second, all workers take the same one.
+        // If two were issued in the same second, all workers choose the same one.
         let order = |of: &Option<Certificate>| {
             of.as_ref().map(|of| (of.subject().issued_s, of.to_string()))
         };
@@ -61,7 +61,8 @@ impl Member {
     }
 }
 
-/// The members and the removed devices of one room, as one worker knows them. As JSON: `{"members": […], "removals": […]}`.
+/// The members and the removed devices of one room, as one worker knows them. As JSON: `{"members": […],
+/// "removals": […]}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MemberList {
     members: BTreeMap<DeviceId, Member>,
@@ -78,18 +79,18 @@ pub(crate) struct MemberListEntries {
 }
 
 impl MemberList {
-    /// Takes `entries` from somebody who has the room's authority. Returns whether anything is new, apart
-    /// from when members were seen.
-    pub(crate) fn take(&mut self, authority: &DeviceId, entries: MemberListEntries) -> bool {
+    /// Merges the newer parts of `entries`, whose removals `authority` must have signed. Returns whether
+    /// anything but the times of sightings has changed.
+    pub(crate) fn merge(&mut self, authority: &DeviceId, entries: MemberListEntries) -> bool {
         let mut changed = !self.removals.take(authority, &entries.removals).is_empty();
         for member in entries.members {
-            changed |= self.take_member(member);
+            changed |= self.merge_member(member);
         }
         changed
     }
 
-    /// Takes what is newer of one member. Returns whether anything is new, apart from when it was seen.
-    pub(crate) fn take_member(&mut self, member: Member) -> bool {
+    /// Merges one member. Returns whether anything but the time of its last sighting has changed.
+    pub(crate) fn merge_member(&mut self, member: Member) -> bool {
         let changed = match self.members.get_mut(&member.device) {
             Some(known) => known.merge(member),
             None => {
@@ -105,7 +106,7 @@ impl MemberList {
         changed
     }
 
-    /// Everything.
+    /// All members and removals.
     pub(crate) fn entries(&self) -> MemberListEntries {
         let members = self.members.values().cloned().collect();
         MemberListEntries { members, removals: self.removals.notes() }
@@ -125,7 +126,7 @@ impl MemberList {
         self.removals.cover(device, issued_s)
     }
 
-    /// The same for equal lists, whenever their members were seen.
+    /// A digest that is equal for equal lists, no matter when their members were last seen.
     pub(crate) fn digest(&self) -> String {
         let mut hasher = Sha256::new();
         for member in self.members.values() {
@@ -169,11 +170,11 @@ mod tests {
     #[test]
     fn a_member_that_is_removed_and_pairs_again_is_one_again() {
         let (mut list, authority) = (MemberList::default(), key(0).id());
-        list.take_member(member(1, Some(10), 10));
+        list.merge_member(member(1, Some(10), 10));
         assert!(!list.is_removed(&key(1).id()));
-        list.take(&authority, MemberListEntries { members: vec![], removals: vec![note(1, 10)] });
+        list.merge(&authority, MemberListEntries { members: vec![], removals: vec![note(1, 10)] });
         assert!(list.is_removed(&key(1).id()) && !list.is_removed(&key(2).id()));
-        list.take_member(member(1, Some(11), 11));
+        list.merge_member(member(1, Some(11), 11));
         assert!(!list.is_removed(&key(1).id()));
         assert_eq!(list.members().count(), 1);
     }
@@ -186,7 +187,7 @@ mod tests {
             seed[..8].copy_from_slice(&at.to_be_bytes());
             let device = DeviceKey::from_bytes(seed).id();
             let seen_s = Some(10_000 - at);
-            list.take_member(Member { device, certificate: None, since_s: 1, seen_s });
+            list.merge_member(Member { device, certificate: None, since_s: 1, seen_s });
         }
         assert_eq!(list.members().count(), MAX_MEMBERS);
         assert!(list.members().all(|member| member.seen_s > Some(10_000 - MAX_MEMBERS as u64)));
@@ -210,17 +211,17 @@ mod tests {
             let list = |entries: &[MemberListEntries]| {
                 let mut list = MemberList::default();
                 for entries in entries {
-                    list.take(&authority, entries.clone());
+                    list.merge(&authority, entries.clone());
                 }
                 list
             };
             let (mut a, mut b) = (list(&here), list(&there));
             let is_new = a.digest() != b.digest();
-            prop_assert!(a.take(&authority, b.entries()) || b.take(&authority, a.entries()) || !is_new);
-            b.take(&authority, a.entries());
+            prop_assert!(a.merge(&authority, b.entries()) || b.merge(&authority, a.entries()) || !is_new);
+            b.merge(&authority, a.entries());
             prop_assert_eq!(a.digest(), b.digest());
             prop_assert_eq!(&a, &b);
-            prop_assert!(!a.take(&authority, b.entries()), "nothing is new");
+            prop_assert!(!a.merge(&authority, b.entries()), "nothing is new");
         }
     }
 }

@@ -108,7 +108,7 @@ impl Members {
         let mut list = MemberList::default();
         match json_file::load::<MemberListEntries>(&path) {
             Ok(entries) => {
-                list.take(&peer.authority(), entries.unwrap_or_default());
+                list.merge(&peer.authority(), entries.unwrap_or_default());
             }
             Err(source) if source.kind() == io::ErrorKind::InvalidData => {
                 return Err(MembersError::Damaged { path, source });
@@ -116,18 +116,18 @@ impl Members {
             Err(source) => return Err(MembersError::Io { path, source }),
         }
         if let Some(certificate) = certificate {
-            list.take_member(member(own, Some(certificate), Some(now_s())));
+            list.merge_member(member(own, Some(certificate), Some(now_s())));
         }
         let (room, list) = (room.clone(), watch::Sender::new(list));
         Ok(Some(Self { room, peer, own, path, list }))
     }
 
-    /// What opens the room now: its token changes when a member is removed.
+    /// The room's current credential. Its token changes when a member is removed.
     pub(crate) fn credential(&self) -> Credential {
         self.room.renewed(self.list.borrow().removals().token_number())
     }
 
-    /// Resolves when the room's token is another than number `known`, with its number.
+    /// Resolves when the room's token is no longer number `known`. Returns the new number.
     pub(crate) async fn token_changed(&self, known: u32) -> u32 {
         let is_new = |list: &MemberList| list.removals().token_number() != known;
         let changed =
@@ -162,16 +162,16 @@ impl Members {
     /// A client has proven who it is.
     pub(crate) fn met(&self, client: &Proven) {
         let entry = member(client.device, client.certificate.as_ref(), Some(now_s()));
-        // Whoever returns to a job may be no member.
+        // A client that returns to a job need not be a member.
         let members =
             if client.certification == Certification::JobHolder { vec![] } else { vec![entry] };
-        self.take(MemberListEntries { members, removals: client.news.clone() });
+        self.merge(MemberListEntries { members, removals: client.news.clone() });
     }
 
     /// A device has paired, and got this certificate.
     pub(crate) fn admitted(&self, certificate: &Certificate) {
         let entry = member(certificate.subject().device, Some(certificate), None);
-        self.take(MemberListEntries { members: vec![entry], removals: Vec::new() });
+        self.merge(MemberListEntries { members: vec![entry], removals: Vec::new() });
     }
 
     /// The time from which a certificate for `device` counts, in seconds since 1970: now, and later than its
@@ -181,13 +181,13 @@ impl Members {
         now_s().max(removed.map_or(0, |at_s| at_s.saturating_add(1)))
     }
 
-    /// Takes what another worker of the room, or a client, has said. Those who wait hear of what is new.
-    fn take(&self, entries: MemberListEntries) {
+    /// Merges what another worker of the room, or a client, has sent, and wakes those who wait for changes.
+    fn merge(&self, entries: MemberListEntries) {
         let authority = self.peer.authority();
-        self.list.send_if_modified(|list| list.take(&authority, entries));
+        self.list.send_if_modified(|list| list.merge(&authority, entries));
     }
 
-    /// Signs that the member of this name, or with a key that begins so, is removed.
+    /// Signs the removal of the member with this name, or with a key that begins so.
     fn sign_removal(&self, who: &str, jobs: JobsLeft) -> Result<RemovalNote, RemoveError> {
         let Some(authority) = self.peer.authority_key() else {
             return Err(RemoveError::NoAuthority);
@@ -211,7 +211,7 @@ impl Members {
             .map_err(|source| MembersError::Io { path: self.path.clone(), source })
     }
 
-    /// The same; the log says where that is not possible.
+    /// Like [`Self::save`], but logs an error instead of returning it.
     fn try_save(&self) {
         if let Err(error) = self.save() {
             warn!(error = %WithCauses(&error), "the room's members are not saved");

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 /// How long to wait for the other workers to confirm a removal.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// A worker that was not seen for so long is not waited for, in seconds.
+/// A worker that was last seen longer ago than this, in seconds, is not waited for.
 const GONE_S: u64 = 90 * 24 * 3600;
 
 /// Why a removal failed.
@@ -35,7 +35,7 @@ pub(crate) enum RemovalError {
 }
 
 /// Removes the member that `who` names. Returns once the room's other workers have confirmed it, or are
-/// late. From the first moment on this worker refuses it.
+/// late. This worker refuses it at once.
 pub(crate) async fn remove(
     members: &Arc<Members>,
     exchange: &Exchange,
@@ -45,7 +45,7 @@ pub(crate) async fn remove(
 ) -> Result<RemovalReport, RemovalError> {
     let note = members.sign_removal(who, jobs)?;
     let device = note.removal().device;
-    members.take(MemberListEntries { members: Vec::new(), removals: vec![note] });
+    members.merge(MemberListEntries { members: Vec::new(), removals: vec![note] });
     info!(device = device.short(), ?jobs, "removed from the room");
     let (saving, folder) = (members.clone(), state_dir.to_owned());
     blocking(move || saving.save()).await??;
@@ -99,7 +99,7 @@ fn running_of(state_dir: &Path, meant: impl Fn(&DeviceId) -> bool) -> Vec<JobFol
     folders
 }
 
-/// Cancels the jobs of removed members where the operator wanted that, on whichever worker, until it is
+/// Cancels the jobs of removed members if the operator asked for that, on any worker. Runs until it is
 /// dropped.
 pub(crate) async fn cancel_jobs(members: Arc<Members>, state_dir: PathBuf) {
     let mut changes = members.list.subscribe();

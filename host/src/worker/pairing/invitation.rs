@@ -17,7 +17,7 @@ use tokio::time::{timeout, timeout_at};
 /// How long the exchange with a device may take once it has joined the mailbox.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// The most codes of one invitation, for any reason.
-const MAX_CODES: u32 = 5;
+pub(crate) const MAX_CODES: u32 = 5;
 
 /// The state that all invitations of a worker share.
 #[derive(Debug)]
@@ -42,10 +42,8 @@ impl Shared {
     pub(crate) async fn invite(&self, invited: &Invited, news: &mpsc::Sender<InvitationNews>) {
         let role = invited.role;
         for _ in 0..MAX_CODES {
-            let pause = self.failures.lock().pause(Instant::now());
-            if let Some(pause) = pause {
-                let for_s = pause.as_secs().max(1);
-                return tell(news, InvitationNews::Paused { for_s }).await;
+            if let Some(paused) = self.paused() {
+                return tell(news, paused).await;
             }
             let (mut mailbox, life) = match Mailbox::open(&self.servers).await {
                 Ok(opened) => opened,
@@ -71,7 +69,16 @@ impl Shared {
             self.failures.lock().count(Instant::now());
             tell(news, InvitationNews::Spoiled).await;
         }
-        tell(news, InvitationNews::Expired).await;
+        let end = self.paused().unwrap_or_else(|| InvitationNews::NoServer {
+            why: "the connection to the signaling server was lost too often".to_owned(),
+        });
+        tell(news, end).await;
+    }
+
+    /// The end of an invitation after too many spoiled codes.
+    fn paused(&self) -> Option<InvitationNews> {
+        let pause = self.failures.lock().pause(Instant::now())?;
+        Some(InvitationNews::Paused { for_s: pause.as_secs().max(1) })
     }
 
     /// Answers a device that knows the code. `None` if it wants another role than the code's, or

@@ -2,9 +2,9 @@
 //! parcels.
 
 use super::Invited;
-use super::failures::Failures;
+use super::failures::{Failures, MAX_FAILURES};
 use super::host::Host;
-use super::invitation::Shared;
+use super::invitation::{MAX_CODES, Shared};
 use super::news::InvitationNews;
 use crate::pairing::{PairError, join};
 use crate::worker::members::Members;
@@ -138,7 +138,7 @@ fn to_server(socket: &mut Socket, bytes: Vec<u8>) -> Option<()> {
     socket.send(Message::text(serde_json::to_string(&frame).unwrap())).ok()
 }
 
-fn to_laptop(socket: &mut Socket, event: &MailboxEvent) -> Option<()> {
+fn send_event(socket: &mut Socket, event: &MailboxEvent) -> Option<()> {
     socket.send(Message::text(serde_json::to_string(event).unwrap())).ok()
 }
 
@@ -179,7 +179,7 @@ fn pass_on(
         let parcel = between.pass(hear(laptop)?)?;
         to_server(&mut worker, parcel)?;
         let parcel = between.pass(hear(&mut worker)?)?;
-        to_laptop(laptop, &received(parcel))?;
+        send_event(laptop, &received(parcel))?;
     }
     Some(())
 }
@@ -188,10 +188,10 @@ fn pass_on(
 fn guess(laptop: &mut Socket, server: SocketAddr, join: &str, evil: Evil) -> Option<()> {
     let MailboxRequest::Join { mailbox } = serde_json::from_str(join).unwrap() else { return None };
     let code = Code::new(mailbox, &mut rand::rng());
-    to_laptop(laptop, &MailboxEvent::Joined)?;
+    send_event(laptop, &MailboxEvent::Joined)?;
     let invitation = Invitation::new(code.clone());
     let (answered, second) = invitation.answer(&hear(laptop)?, &mut rand::rng()).ok()?;
-    to_laptop(laptop, &received(second))?;
+    send_event(laptop, &received(second))?;
     let third = hear(laptop)?;
     assert!(answered.receive(&third).is_err(), "one of four million");
     if matches!(evil, Evil::PlayBoth) {
@@ -203,7 +203,7 @@ fn guess(laptop: &mut Socket, server: SocketAddr, join: &str, evil: Evil) -> Opt
         to_server(&mut worker, own_third)?;
         assert!(hear(&mut worker).is_none(), "the worker answers a guess");
     }
-    to_laptop(laptop, &received(third))
+    send_event(laptop, &received(third))
 }
 
 fn laptop_of(seed: u8) -> Introduction {
@@ -338,6 +338,43 @@ async fn nothing_that_a_server_changes_repeats_or_invents_is_accepted() {
         }
     }
     end.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_five_spoiled_codes_the_user_hears_of_the_pause() {
+    let (server, end) = Scene::server().await;
+    let mut scene = Scene::invite(server, &end);
+    for _ in 0..MAX_FAILURES {
+        let code = scene.code().await;
+        let guess = Code::new(code.mailbox(), &mut rand::rng());
+        join(&servers(server), &guess, &laptop_of(1)).await.expect_err("one of four million");
+        assert_eq!(scene.next().await, InvitationNews::Spoiled);
+    }
+    let last = scene.next().await;
+    assert!(matches!(last, InvitationNews::Paused { for_s: 1..=3_600 }), "{last:?}");
+    end.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_up_at_each_code_is_named_as_the_cause() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (server, end) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let hanging_up = tokio::task::spawn_blocking(move || {
+        let mailbox = "4-harbor-violin".parse::<Code>().unwrap().mailbox();
+        for _ in 0..MAX_CODES {
+            let mut worker = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+            let _open = worker.read().unwrap();
+            let opened = MailboxEvent::Opened { mailbox, expires_s: 600 };
+            send_event(&mut worker, &opened).unwrap();
+        }
+    });
+    let mut scene = Scene::invite(server, &end);
+    for _ in 0..MAX_CODES {
+        scene.code().await;
+    }
+    let last = scene.next().await;
+    assert!(matches!(&last, InvitationNews::NoServer { why } if why.contains("lost")), "{last:?}");
+    hanging_up.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

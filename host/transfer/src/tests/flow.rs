@@ -3,7 +3,7 @@
 use super::super::storage::PARTIAL;
 use super::super::testing::{Fate, MemoryLink, counting, listing, noise, package, pair, write};
 use super::super::{
-    Hashes, Incoming, Limits, LinkError, Package, Progress, SizeAnswer, SizeQuestion,
+    Accept, Hashes, Incoming, Limits, LinkError, Package, Progress, SizeAnswer, SizeQuestion,
     TransferError, receive, send,
 };
 use bytes::BytesMut;
@@ -242,7 +242,7 @@ async fn a_session_that_ends_the_transfer_gives_its_reason() {
         async fn send_control(&mut self, _: TransferFrame) -> Result<(), LinkError> {
             Ok(())
         }
-        async fn next(&mut self, _: bool) -> Result<Incoming, LinkError> {
+        async fn next(&mut self, _: Accept) -> Result<Incoming, LinkError> {
             Err(LinkError::Interrupted("cancelled by the client".into()))
         }
         fn send_chunk(&self, _: BytesMut) -> BoxFuture<'static, Result<(), LinkError>> {

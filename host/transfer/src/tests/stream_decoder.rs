@@ -2,7 +2,7 @@
 //! writes nothing outside its folder, and keeps nothing unverified.
 
 use super::super::testing::{listing, package, rel};
-use super::super::{Incoming, Limits, Link, LinkError, TransferError, receive, send};
+use super::super::{Accept, Incoming, Limits, Link, LinkError, TransferError, receive, send};
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
@@ -23,8 +23,9 @@ impl Link for Script {
         Ok(())
     }
 
-    async fn next(&mut self, chunks: bool) -> Result<Incoming, LinkError> {
-        let heard = |said: &Incoming| chunks || !matches!(said, Incoming::Chunk(_));
+    async fn next(&mut self, accept: Accept) -> Result<Incoming, LinkError> {
+        let takes_chunks = accept == Accept::ControlAndChunks;
+        let heard = |said: &Incoming| takes_chunks || !matches!(said, Incoming::Chunk(_));
         let next = self.0.iter().position(heard).and_then(|place| self.0.remove(place));
         next.ok_or_else(|| LinkError::Lost("over".into()))
     }

@@ -54,7 +54,7 @@ impl Writer {
             let Some(piece) = self.pieces.get(&hash).map(|wanted| wanted.piece) else { continue };
             let in_abandoned = || abandoned.iter().find_map(|other| other.read(piece));
             if let Some(bytes) = cache.read(piece).or_else(in_abandoned) {
-                self.put(hash, &bytes)?;
+                self.write_everywhere(hash, &bytes)?;
             }
         }
         Ok(())
@@ -93,7 +93,7 @@ impl Writer {
             kept.insert(content.blake3, there);
             self.contents[index].missing_pieces = missing;
             if missing == 0 {
-                self.place(index)?;
+                self.publish_content(index)?;
             }
         }
         self.missing_pieces = self.pieces.len();

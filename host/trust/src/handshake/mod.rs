@@ -14,9 +14,9 @@
 //! disagree, and neither accepts. A proof that was seen once fits no other conversation.
 //!
 //! The client accepts a worker that is certified by the room's authority; of one that is not certified but
-//! knows the room's secret it learns so ([`Certification`]), and decides. The worker accepts a client that knows
-//! the secret, or is certified, unless it has been removed from the room. Each side tells the other which
-//! devices it knows to be removed.
+//! knows the room's secret it learns so ([`Certification`]), and decides. The worker accepts a client that
+//! knows the secret, or is certified, unless it has been removed from the room. Each side tells the other
+//! which devices it knows to be removed.
 
 mod client;
 mod fingerprint;

@@ -184,8 +184,8 @@ pub fn close_to_others(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Why others could have written the file at `path`, and what to do. `None` if only this user or the system could. A link
-/// is trusted if both the link and its target are.
+/// Why others could have written the file at `path`, and what to do. `None` if only this user or the system
+/// could. A link is trusted if both the link and its target are.
 ///
 /// # Errors
 /// The system's.

@@ -48,8 +48,8 @@ impl Mailboxes {
         self.open.keys().copied().collect()
     }
 
-    /// Opens a mailbox whose owner is reached by `owner`, until it is closed or `expires`. Its number is none of
-    /// those that are `taken` at other servers.
+    /// Opens a mailbox whose owner is reached by `owner`, until it is closed or `expires`. Its number is
+    /// none of those that are `taken` at other servers.
     pub(crate) fn open(
         &mut self,
         owner: mpsc::Sender<Delivery>,

@@ -28,14 +28,14 @@ const MAX_PARCELS: u32 = 8;
 const QUEUE: usize = 16;
 
 /// Why a socket ends.
-enum Leaving {
+enum SocketEnd {
     /// The device closed it, is gone, or has nothing more to hear.
     Gone,
     /// It is told why.
     Refused(MailboxErrorCode),
 }
 
-type Wanted<T> = Result<T, Leaving>;
+type SocketResult<T> = Result<T, SocketEnd>;
 
 /// Serves one socket until it ends, its time is over, or the server stops.
 pub(crate) async fn serve<S>(
@@ -48,10 +48,10 @@ pub(crate) async fn serve<S>(
 {
     let end = tokio::select! {
         end = converse(&mut ws, server, address) => end,
-        () = server.shutdown.cancelled() => Leaving::Gone,
+        () = server.shutdown.cancelled() => SocketEnd::Gone,
         () = stranger.evicted() => return,
     };
-    if let Leaving::Refused(code) = end {
+    if let SocketEnd::Refused(code) = end {
         server.counters.pairings_refused.count();
         let event = MailboxEvent::Error { code, message: words(code).to_owned() };
         let _ = send(&mut ws, &event).await;
@@ -76,7 +76,7 @@ fn words(code: MailboxErrorCode) -> &'static str {
     }
 }
 
-async fn converse<S>(ws: &mut WebSocketStream<S>, server: &Server, address: IpAddr) -> Leaving
+async fn converse<S>(ws: &mut WebSocketStream<S>, server: &Server, address: IpAddr) -> SocketEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -90,7 +90,7 @@ where
     let staying = match timeout(FIRST_FRAME_DEADLINE, first).await {
         Ok(Ok(request)) => enter(ws, server, address, request).await,
         Ok(Err(end)) => Err(end),
-        Err(_) => Err(Leaving::Gone),
+        Err(_) => Err(SocketEnd::Gone),
     };
     match staying {
         Ok(never) => match never {},
@@ -103,12 +103,12 @@ async fn enter<S>(
     server: &Server,
     address: IpAddr,
     request: MailboxRequest,
-) -> Wanted<Infallible>
+) -> SocketResult<Infallible>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if !server.addresses.may_pair(address, Instant::now()) {
-        return Err(Leaving::Refused(MailboxErrorCode::TooManyFromAddress));
+    if !server.addresses.try_count_pairing(address, Instant::now()) {
+        return Err(SocketEnd::Refused(MailboxErrorCode::TooManyFromAddress));
     }
     let (to_self, inbox) = mpsc::channel(QUEUE);
     match request {
@@ -118,32 +118,32 @@ where
             let taken =
                 server.cluster.as_ref().map(|cluster| cluster.mailboxes()).unwrap_or_default();
             let opened = server.mailboxes().open(to_self, until, &taken, &mut rand::rng());
-            let mailbox = opened.map_err(Leaving::Refused)?;
-            let held = Held { server, mailbox, joined: None };
+            let mailbox = opened.map_err(SocketEnd::Refused)?;
+            let guard = MailboxGuard { server, mailbox, joined: None };
             send(ws, &MailboxEvent::Opened { mailbox, expires_s: life.as_secs() }).await?;
-            Seat::new(ws, inbox, until, held).stay().await
+            MailboxSocket::new(ws, inbox, until, guard).stay().await
         }
         MailboxRequest::Join { mailbox } => {
             let joined = server.mailboxes().join(mailbox, to_self, Instant::now());
-            let owner = joined.map_err(Leaving::Refused)?;
+            let owner = joined.map_err(SocketEnd::Refused)?;
             server.counters.pairings.count();
-            let held = Held { server, mailbox, joined: Some(owner) };
+            let guard = MailboxGuard { server, mailbox, joined: Some(owner) };
             send(ws, &MailboxEvent::Joined).await?;
-            Seat::new(ws, inbox, Instant::now() + JOINED_FOR, held).stay().await
+            MailboxSocket::new(ws, inbox, Instant::now() + JOINED_FOR, guard).stay().await
         }
-        MailboxRequest::Send { .. } => Err(Leaving::Refused(MailboxErrorCode::InvalidFrame)),
+        MailboxRequest::Send { .. } => Err(SocketEnd::Refused(MailboxErrorCode::InvalidFrame)),
     }
 }
 
 /// A place at a mailbox; gives it up when dropped.
-struct Held<'s> {
+struct MailboxGuard<'s> {
     server: &'s Server,
     mailbox: MailboxNumber,
     /// How the owner is reached, for the device that has joined.
     joined: Option<mpsc::Sender<Delivery>>,
 }
 
-impl Drop for Held<'_> {
+impl Drop for MailboxGuard<'_> {
     fn drop(&mut self) {
         let mut mailboxes = self.server.mailboxes();
         match &self.joined {
@@ -154,7 +154,7 @@ impl Drop for Held<'_> {
 }
 
 /// A socket at its mailbox.
-struct Seat<'a, S> {
+struct MailboxSocket<'a, S> {
     ws: &'a mut WebSocketStream<S>,
     inbox: mpsc::Receiver<Delivery>,
     /// The other device, where there is one.
@@ -165,24 +165,24 @@ struct Seat<'a, S> {
     limits: &'a Limits,
     frame_limit: FrameLimit,
     ping: Interval,
-    held: Held<'a>,
+    guard: MailboxGuard<'a>,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Seat<'a, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> MailboxSocket<'a, S> {
     fn new(
         ws: &'a mut WebSocketStream<S>,
         inbox: mpsc::Receiver<Delivery>,
         until: Instant,
-        held: Held<'a>,
+        guard: MailboxGuard<'a>,
     ) -> Self {
         let mut ping = interval(PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (other, heard) = (held.joined.clone(), Instant::now());
-        let (limits, frame_limit) = (&held.server.options.limits, FrameLimit::new(heard));
-        Self { ws, inbox, other, parcels: 0, until, heard, limits, frame_limit, ping, held }
+        let (other, heard) = (guard.joined.clone(), Instant::now());
+        let (limits, frame_limit) = (&guard.server.options.limits, FrameLimit::new(heard));
+        Self { ws, inbox, other, parcels: 0, until, heard, limits, frame_limit, ping, guard }
     }
 
-    async fn stay(mut self) -> Wanted<Infallible> {
+    async fn stay(mut self) -> SocketResult<Infallible> {
         loop {
             tokio::select! {
                 delivery = self.inbox.recv() => self.pass_on(delivery).await?,
@@ -195,19 +195,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Seat<'a, S> {
                 }
                 _ = self.ping.tick() => {
                     if self.heard.elapsed() > SILENCE_LIMIT {
-                        return Err(Leaving::Gone);
+                        return Err(SocketEnd::Gone);
                     }
                     write(self.ws, Message::Ping(Bytes::new())).await?;
                 }
                 () = sleep_until(self.until.into()) => {
-                    return Err(Leaving::Refused(MailboxErrorCode::Expired));
+                    return Err(SocketEnd::Refused(MailboxErrorCode::Expired));
                 }
             }
         }
     }
 
     /// Tells the device what the other one, or the mailbox, has for it.
-    async fn pass_on(&mut self, delivery: Option<Delivery>) -> Wanted<()> {
+    async fn pass_on(&mut self, delivery: Option<Delivery>) -> SocketResult<()> {
         let event = match delivery {
             Some(Delivery::Joined(joiner)) => {
                 (self.other, self.parcels) = (Some(joiner), 0);
@@ -219,29 +219,29 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Seat<'a, S> {
                 MailboxEvent::Left
             }
             Some(Delivery::TriedTooOften) => {
-                return Err(Leaving::Refused(MailboxErrorCode::TooManyTries));
+                return Err(SocketEnd::Refused(MailboxErrorCode::TooManyTries));
             }
             // The owner has closed the mailbox.
             None => {
                 send(self.ws, &MailboxEvent::Left).await?;
-                return Err(Leaving::Gone);
+                return Err(SocketEnd::Gone);
             }
         };
         send(self.ws, &event).await
     }
 
     /// Passes a parcel to the other device. Without one it is dropped: that device has just left.
-    fn take(&mut self, request: MailboxRequest) -> Wanted<()> {
+    fn take(&mut self, request: MailboxRequest) -> SocketResult<()> {
         let MailboxRequest::Send { parcel } = request else {
-            return Err(Leaving::Refused(MailboxErrorCode::InvalidFrame));
+            return Err(SocketEnd::Refused(MailboxErrorCode::InvalidFrame));
         };
         self.parcels += 1;
         if self.parcels > MAX_PARCELS {
-            return Err(Leaving::Refused(MailboxErrorCode::InvalidFrame));
+            return Err(SocketEnd::Refused(MailboxErrorCode::InvalidFrame));
         }
         let sent = self.other.as_ref().map(|other| other.try_send(Delivery::Parcel(parcel)));
         match sent {
-            Some(Err(_)) if self.held.joined.is_some() => Err(Leaving::Gone),
+            Some(Err(_)) if self.guard.joined.is_some() => Err(SocketEnd::Gone),
             Some(Err(_)) => {
                 self.other = None;
                 Ok(())
@@ -252,35 +252,35 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Seat<'a, S> {
 }
 
 /// Waits for the next message, and reads the request in it if there is one. Cancel-safe.
-async fn next<S>(ws: &mut WebSocketStream<S>) -> Wanted<Option<MailboxRequest>>
+async fn next<S>(ws: &mut WebSocketStream<S>) -> SocketResult<Option<MailboxRequest>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let invalid = Leaving::Refused(MailboxErrorCode::InvalidFrame);
+    let invalid = SocketEnd::Refused(MailboxErrorCode::InvalidFrame);
     match ws.next().await {
         Some(Ok(Message::Text(text))) => serde_json::from_str(&text).map(Some).map_err(|_| invalid),
         Some(Ok(Message::Binary(_)) | Err(Error::Capacity(_))) => Err(invalid),
         // The library answers pings itself.
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
-        Some(Ok(Message::Close(_)) | Err(_)) | None => Err(Leaving::Gone),
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Err(SocketEnd::Gone),
     }
 }
 
-async fn send<S>(ws: &mut WebSocketStream<S>, event: &MailboxEvent) -> Wanted<()>
+async fn send<S>(ws: &mut WebSocketStream<S>, event: &MailboxEvent) -> SocketResult<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let text = serde_json::to_string(event).map_err(|_| Leaving::Gone)?;
+    let text = serde_json::to_string(event).map_err(|_| SocketEnd::Gone)?;
     write(ws, Message::text(text)).await
 }
 
-async fn write<S>(ws: &mut WebSocketStream<S>, message: Message) -> Wanted<()>
+async fn write<S>(ws: &mut WebSocketStream<S>, message: Message) -> SocketResult<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     match timeout(WRITE_DEADLINE, ws.send(message)).await {
         Ok(Ok(())) => Ok(()),
-        _ => Err(Leaving::Gone),
+        _ => Err(SocketEnd::Gone),
     }
 }
 

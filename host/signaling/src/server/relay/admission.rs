@@ -1,5 +1,5 @@
-//! Admits endpoints to the relay: [`admit_token`], then [`Relays::admit_peer`], then [`check_registration`]; and
-//! counts the connections to it.
+//! Admits endpoints to the relay: [`admit_token`], then [`Relays::admit_peer`], then
+//! [`check_registration`]; and counts the connections to it.
 
 use super::{Admitted, Relays, RoomRelay};
 use crate::server::Server;
@@ -43,7 +43,8 @@ pub(crate) fn check_registration(
 }
 
 impl Relays {
-    /// Admits a connection: checks its peer, and reserves a permit. The room's relay exists while a permit is held.
+    /// Admits a connection: checks its peer, and reserves a permit. The room's relay exists while a permit
+    /// is held.
     fn admit_peer(
         &self,
         server: &Server,
@@ -66,8 +67,15 @@ impl Relays {
     }
 }
 
-/// The peer and its room, and the permit of its connection.
-pub(crate) type Admission = (PeerId, RoomId, RelayPermit, OnDisconnectGuard, Clients);
+/// An admitted connection.
+pub(crate) struct Admission {
+    pub(crate) peer: PeerId,
+    pub(crate) room: RoomId,
+    pub(crate) permit: RelayPermit,
+    pub(crate) guard: OnDisconnectGuard,
+    /// The connections of the room's relay.
+    pub(crate) clients: Clients,
+}
 
 /// Admits the endpoint that has proved its key, by the token in its request.
 pub(crate) fn admit_token(
@@ -79,7 +87,7 @@ pub(crate) fn admit_token(
     let admitted = token(headers).and_then(|token| {
         let (peer, room) = server.signer.verify_relay(token).map_err(|_| RelayRefusal::Token)?;
         let (permit, guard, clients) = relay.admit_peer(server, &peer, &room, proved.client_key)?;
-        Ok((peer, room, permit, guard, clients))
+        Ok(Admission { peer, room, permit, guard, clients })
     });
     admitted.inspect_err(|_| server.counters.relay_refused.count())
 }

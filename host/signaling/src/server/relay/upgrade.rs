@@ -1,6 +1,6 @@
 //! From the request for `/relay` to a connection that the relay serves.
 
-use super::admission::admit_token;
+use super::admission::{Admission, admit_token};
 use super::socket::{Holds, RelaySocket};
 use super::{Whose, review};
 use crate::server::addresses::OpenSocket;
@@ -106,14 +106,14 @@ async fn serve(
         }
     };
     let told = proved.authorize_if(access, &mut socket).await;
-    let Some((peer, room, place, guard, clients)) = admitted else {
+    let Some(Admission { peer, room, permit, guard, clients }) = admitted else {
         // The library sends nothing after the refusal, but the reason must still arrive.
         let _ = timeout(CLOSE_DEADLINE, socket.close()).await;
         return;
     };
     let Some(relay) = server.relay.as_ref().filter(|_| told.is_ok()) else { return };
     share.stranger.becomes_a_peer();
-    socket.hold(place);
+    socket.hold(permit);
     let stream = RelayedStream::new(socket, relay.key_cache.clone());
     clients.register(Config::new(guard, stream, version), Arc::clone(&relay.traffic));
     tracing::debug!(%peer, %room, "admitted to the relay");

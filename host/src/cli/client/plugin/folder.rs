@@ -57,8 +57,8 @@ pub(crate) fn list(policy: &PolicyConfig) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Validates `plugin`, copies it into the folder and accepts it. `origin` is its reference in a registry, if it is
-/// from one.
+/// Validates `plugin`, copies it into the folder and accepts it. `origin` is its reference in a registry,
+/// if it is from one.
 pub(crate) fn add(
     plugin: &PluginFile,
     config: &PluginConfig,

@@ -76,13 +76,21 @@ impl Answers {
     }
 }
 
-/// A file of a template: its name, its text, and the extension point that needs it, or all of them.
-type Template = (&'static str, &'static str, Option<ExtensionPoint>);
+/// A file of a template.
+struct TemplateFile {
+    name: &'static str,
+    text: &'static str,
+    /// The extension point that needs it. `None` if all do.
+    point: Option<ExtensionPoint>,
+}
 
 macro_rules! template {
     ($folder:literal, $from:literal as $name:literal $(, $point:ident)?) => {
-        ($name, include_str!(concat!("../../../../../templates/", $folder, "/", $from)),
-            template!(@point $($point)?))
+        TemplateFile {
+            name: $name,
+            text: include_str!(concat!("../../../../../templates/", $folder, "/", $from)),
+            point: template!(@point $($point)?),
+        }
     };
     ($folder:literal, $name:literal $(, $point:ident)?) => {
         template!($folder, $name as $name $(, $point)?)
@@ -91,7 +99,7 @@ macro_rules! template {
     (@point $point:ident) => { Some(ExtensionPoint::$point) };
 }
 
-const RUST: &[Template] = &[
+const RUST: &[TemplateFile] = &[
     template!("rust", "README.md"),
     template!("rust", "gitignore" as ".gitignore"),
     template!("rust", "Cargo.toml"),
@@ -102,7 +110,7 @@ const RUST: &[Template] = &[
     template!("rust", "src/queueing.rs", Queueing),
 ];
 
-const PYTHON: &[Template] = &[
+const PYTHON: &[TemplateFile] = &[
     template!("python", "README.md"),
     template!("python", "gitignore" as ".gitignore"),
     template!("python", "pyproject.toml"),
@@ -121,7 +129,7 @@ const PYTHON: &[Template] = &[
     template!("python", "test_order.py", Queueing),
 ];
 
-const JS: &[Template] = &[
+const JS: &[TemplateFile] = &[
     template!("js", "README.md"),
     template!("js", "gitignore" as ".gitignore"),
     template!("js", "package.json"),
@@ -156,8 +164,10 @@ pub(crate) fn run(options: &NewOptions) -> Result<Exit, Failure> {
         Lang::Python => ("python3 -m unittest", PYTHON),
         Lang::Js => ("npm test", JS),
     };
-    for (name, text, _) in files.iter().filter(|file| is_for(file, options.answers)) {
-        write(&folder.join(name), &filled(name, text, options))?;
+    let is_needed =
+        |file: &&TemplateFile| file.point.is_none_or(|point| options.answers.covers(point));
+    for file in files.iter().filter(is_needed) {
+        write(&folder.join(file.name), &file.filled(options))?;
     }
     write(&folder.join("wit/policy.wit"), include_str!("../../../../../wit/policy.wit"))?;
     let name = &options.name;
@@ -166,20 +176,19 @@ pub(crate) fn run(options: &NewOptions) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn is_for((_, _, point): &Template, answers: Answers) -> bool {
-    point.is_none_or(|point| answers.covers(point))
-}
-
-/// The template's text for this plugin.
-fn filled(file: &str, text: &str, NewOptions { name, answers, .. }: &NewOptions) -> String {
-    let mut text = text.replace(TEMPLATE_NAME, name).replace("full-plugin", answers.world());
-    if LISTS.contains(&file) {
-        for absent in ExtensionPoint::ALL.into_iter().filter(|point| !answers.covers(*point)) {
-            let lines = text.split_inclusive('\n');
-            text = lines.filter(|line| !line.contains(absent.key())).collect();
+impl TemplateFile {
+    /// Its text for this plugin.
+    fn filled(&self, NewOptions { name, answers, .. }: &NewOptions) -> String {
+        let text = self.text.replace(TEMPLATE_NAME, name);
+        let mut text = text.replace("full-plugin", answers.world());
+        if LISTS.contains(&self.name) {
+            for absent in ExtensionPoint::ALL.into_iter().filter(|point| !answers.covers(*point)) {
+                let lines = text.split_inclusive('\n');
+                text = lines.filter(|line| !line.contains(absent.key())).collect();
+            }
         }
+        text
     }
-    text
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
@@ -209,10 +218,9 @@ fn name(text: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
 
-    fn text(files: &[Template], file: &str, answers: Answers) -> String {
-        let (_, text, _) = files.iter().find(|(name, ..)| *name == file).unwrap();
+    fn text(files: &[TemplateFile], name: &str, answers: Answers) -> String {
         let options = NewOptions { name: "fair-share".into(), lang: Lang::Rust, answers };
-        filled(file, text, &options)
+        files.iter().find(|file| file.name == name).unwrap().filled(&options)
     }
 
     #[test]
@@ -238,9 +246,9 @@ mod tests {
     #[test]
     fn a_project_carries_its_own_name() {
         for files in [RUST, PYTHON, JS] {
-            for (file, ..) in files {
-                let text = text(files, file, Answers::All);
-                assert!(!text.contains(TEMPLATE_NAME), "{file}");
+            for TemplateFile { name, .. } in files {
+                let text = text(files, name, Answers::All);
+                assert!(!text.contains(TEMPLATE_NAME), "{name}");
             }
         }
         assert!(text(RUST, "Cargo.toml", Answers::All).contains("name = \"fair-share\""));

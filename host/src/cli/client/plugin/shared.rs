@@ -34,7 +34,8 @@ struct Fetched {
     _folder: tempfile::TempDir,
 }
 
-/// Fetches the plugin at `reference`, validates it, copies it into the plugin folder and accepts it with its digest.
+/// Fetches the plugin at `reference`, validates it, copies it into the plugin folder and accepts it with
+/// its digest.
 pub(crate) async fn add(
     reference: &Reference,
     config: &PluginConfig,
@@ -62,7 +63,8 @@ pub(crate) async fn publish(
     Ok(Exit::Success)
 }
 
-/// Looks for a newer version of an installed plugin, shows what would change, and installs it if the user wants it.
+/// Looks for a newer version of an installed plugin, shows what would change, and installs it if the user
+/// wants it.
 pub(crate) async fn update(
     options: &Update,
     config: &PluginConfig,

@@ -1,0 +1,68 @@
+//! The workers that were skipped, and why.
+
+use super::name;
+use crate::client::ClientError;
+use crate::client::error::{JobRefused, NoWorker, SkippedWorker, SkippedWorkers};
+use sleap_rtc_protocol::capabilities::WorkerFacts;
+use tracing::info;
+
+/// Why a worker was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SkipReason {
+    /// It does not take the job now, and might another time.
+    Refused,
+    /// The same, because its slots are only reserved. One of them may soon be free.
+    Reserved,
+    /// The job does not fit it.
+    Unfit,
+    /// It could not be reached, or did not answer.
+    Silent,
+    /// It has not proven its identity.
+    Untrusted,
+}
+
+impl SkipReason {
+    /// Why a worker is skipped that refuses the job.
+    pub(crate) fn of_refusal(is_reserved: bool) -> Self {
+        if is_reserved { Self::Reserved } else { Self::Refused }
+    }
+}
+
+/// The workers that were skipped.
+#[derive(Default)]
+pub(crate) struct Skipped(Vec<(SkippedWorker, SkipReason)>);
+
+impl Skipped {
+    pub(crate) fn add(&mut self, worker: &WorkerFacts, reason: SkipReason, why: &impl ToString) {
+        let (name, why) = (name(worker).to_string(), why.to_string());
+        let worker = worker.peer_id.clone();
+        info!(%worker, why, "skipped");
+        self.0.push((SkippedWorker { name, worker, why }, reason));
+    }
+
+    pub(crate) fn has(&self, reason: SkipReason) -> bool {
+        self.0.iter().any(|(_, other)| *other == reason)
+    }
+
+    /// Whether a worker refused that may take the job another time.
+    pub(crate) fn has_refusal(&self) -> bool {
+        self.has(SkipReason::Refused) || self.has(SkipReason::Reserved)
+    }
+
+    /// The workers for the user, one a line.
+    pub(crate) fn lines(&self) -> String {
+        let lines: Vec<String> = self.0.iter().map(|(worker, _)| worker.to_string()).collect();
+        lines.join("\n")
+    }
+
+    pub(crate) fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
+        let (is_untrusted, is_refused) = (self.has(SkipReason::Untrusted), self.has_refusal());
+        let workers = self.0.into_iter().map(|(worker, _)| worker).collect();
+        let skipped = SkippedWorkers { min_gpu_memory_mib, workers };
+        match is_refused {
+            _ if is_untrusted => ClientError::NoneTrusted(skipped),
+            true => JobRefused::ByAll(skipped).into(),
+            false => NoWorker::NoneFits(skipped).into(),
+        }
+    }
+}
