@@ -79,7 +79,8 @@ fn terminal(
     package: &Path,
     meanwhile: impl FnOnce(),
 ) -> PathBuf {
-    let train = site.client(server).train(package).session(worker.credentials());
+    let train = site.client(server).env("USER", "ada").train(package);
+    let train = train.session(worker.credentials());
     let home = train.home().to_owned();
     let training = TmuxScreen::open(site, &train, 88, 20).expect("tmux");
     meanwhile();
@@ -103,7 +104,7 @@ fn report(site: &Site, server: &TestServer, home: &Path, browser: &Browser) {
     browser.open(&format!("file://{}", html.display()));
     // The folder of this test says nothing to a reader.
     browser.run(&format!(
-        "for (const e of document.querySelectorAll('dd'))
+        "for (const e of document.querySelectorAll('td'))
              e.textContent = e.textContent.replace({:?}, '/home/ada')",
         home.to_str().unwrap()
     ));

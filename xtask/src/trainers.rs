@@ -79,13 +79,14 @@ impl Bench {
     }
 
     fn run(self) -> Result<()> {
-        let steps: [(&str, Step); 7] = [
+        let steps: [(&str, Step); 8] = [
             ("every option of its trackers is known", Self::options),
             ("a training, and the predictions that its package asks for", Self::train),
             ("a tracking, by the user's own paths", Self::track),
             ("two videos of one name, sent along", Self::sent_videos),
             ("the same on a mount, for a tracking and a training", Self::mounted_videos),
             ("a configuration that fails, and its message", Self::failing),
+            ("a video that cannot be read, and its message", Self::unreadable),
             ("what a failed job had saved", Self::saved),
         ];
         for (what, step) in steps {
@@ -99,8 +100,8 @@ impl Bench {
 
     fn options(&self) -> Result<()> {
         let filter = "test(every_option_of_an_installed_sleap_nn_is_known)";
-        let mut test =
-            cargo(&["nextest", "run", "--workspace", "--run-ignored", "only", "-E", filter]);
+        let mut test = cargo(&["nextest", "run", "--workspace", "--lib", "--run-ignored", "only"]);
+        test.args(["-E", filter]);
         call(test.env("SLEAP_NN", self.trainer.join("sleap-nn")))
     }
 
@@ -223,15 +224,29 @@ impl Bench {
     }
 
     /// Runs a client that fails, and returns what it printed.
-    fn failed(&self, name: &str, arguments: &[&str], package: &Path) -> Result<String> {
+    fn failed(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        complete: impl FnOnce(&mut Command),
+    ) -> Result<String> {
         let mut command = self.demo.command(name, arguments)?;
-        command.arg(package).arg("--output").arg(self.path(name).join("out"));
+        complete(&mut command);
+        command.arg("--output").arg(self.path(name).join("out"));
         command.env("XDG_DATA_HOME", self.path("records"));
         self.demo.join(&mut command, &self.server, &self.worker);
         let output = command.output()?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
         ensure!(output.status.code() == Some(JOB_FAILED), "ended with {}: {text}", output.status);
         Ok(text)
+    }
+
+    /// Runs a training that fails, and returns what it printed.
+    fn failed_training(&self, name: &str, package: &Path) -> Result<String> {
+        self.failed(name, &["client-train", "--pkg-path"], |command| {
+            command.arg(package);
+        })
     }
 
     fn failing(&self) -> Result<()> {
@@ -240,11 +255,25 @@ impl Bench {
         let changed = text.replace("max_epochs: 1\n", "max_epochs: many\n");
         ensure!(changed != text, "the configuration has no max_epochs");
         fs::write(package.join(CONFIG), changed)?;
-        let said = self.failed("failing", &["client-train", "--pkg-path"], &package)?;
-        let last = said.lines().rev().find(|line| line.contains("the job failed"));
-        let last = last.with_context(|| format!("no word of the failure: {said}"))?;
-        ensure!(last.contains("max_epochs"), "it does not name the setting: {last}");
-        println!("    {last}");
+        let said = self.failed_training("failing", &package)?;
+        let reason = reason(&said)?;
+        ensure!(reason.contains("max_epochs"), "it does not name the setting: {reason}");
+        Ok(())
+    }
+
+    /// Half of a video. sleap-nn 0.2 ends as if it had predicted it.
+    fn unreadable(&self) -> Result<()> {
+        let (whole, half) =
+            (self.lab.join("mounted/session/day1/mouse.mp4"), self.path("half.mp4"));
+        let content = fs::read(&whole).with_context(|| whole.display().to_string())?;
+        fs::write(&half, &content[..content.len() / 2])?;
+        let model = model_below(&self.path("models"))?;
+        let said = self.failed("unreadable", &["client-track", "--log"], |command| {
+            command.arg("--data-path").arg(half).arg("--model-paths").arg(model);
+        })?;
+        let reason = reason(&said)?;
+        ensure!(reason.contains("frame"), "it says nothing about frames: {reason}");
+        ensure!(!said.contains("{\""), "a line for programs is in the log: {said}");
         Ok(())
     }
 
@@ -258,7 +287,7 @@ impl Bench {
         )?;
         let script = format!("{SCRIPT} {CONFIG}\nsleap-nn train --config-name second.yaml\n");
         fs::write(package.join("train-script.sh"), script)?;
-        let said = self.failed("saved", &["client-train", "--pkg-path"], &package)?;
+        let said = self.failed_training("saved", &package)?;
         ensure!(said.contains("sleap-rtc fetch"), "it does not say how to fetch: {said}");
         let job = said.split_whitespace().find(|word| word.starts_with("job-"));
         let job = job.context("it does not name the job")?.trim_end_matches([':', ',', '.', ';']);
@@ -280,4 +309,12 @@ impl Bench {
         }
         Ok(to)
     }
+}
+
+/// Why a job failed, as a client says it: one line or several.
+fn reason(said: &str) -> Result<&str> {
+    let start = said.rfind("the job failed");
+    let reason = said[start.with_context(|| format!("no word of the failure: {said}"))?..].trim();
+    println!("    {reason}");
+    Ok(reason)
 }

@@ -4,9 +4,12 @@ use crate::builds::ON_LAPTOPS;
 use crate::prerequisites::{self, rust_target};
 use crate::programs::{call, cargo, root, target};
 use anyhow::Result;
+use std::env;
 use std::process::{Command, ExitCode};
 
 const TRIPLE: &str = "x86_64-pc-windows-gnu";
+/// As in `.cargo/config.toml`.
+const LINKING: &str = "-Clink-arg=-Wl,--exclude-all-symbols";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 
 /// Builds everything but the worker, and runs the tests of `tests/e2e/windows.rs`.
@@ -16,6 +19,10 @@ pub fn run() -> Result<ExitCode> {
     prerequisites::windows()?;
     rust_target(TRIPLE, "client on Windows")?;
     let mut build = cargo(&["build", "--package", "sleap-rtc", "--bin", "sleap-rtc"]);
+    if let Ok(flags) = env::var("RUSTFLAGS") {
+        // They replace those of `.cargo/config.toml`, without which the linker fails.
+        build.env("RUSTFLAGS", format!("{flags} {LINKING}"));
+    }
     call(build.args(["--no-default-features", "--features", ON_LAPTOPS, "--target", TRIPLE]))?;
     // Old versions of Wine lack it, and Windows looks beside the program first.
     let library = target().join(TRIPLE).join("debug/bcryptprimitives.dll");

@@ -47,7 +47,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// With `json_lines`, standard output contains progress as JSON lines, which are kept out of the log.
+    /// With `json_lines`, standard output contains progress and errors as JSON lines, which are kept out of the log.
     pub fn new(json_lines: bool) -> Self {
         Self {
             out: Text::default(),
@@ -112,11 +112,13 @@ impl Output {
 
     fn end_line(&mut self, stream: Stream, line: String, end: &str) {
         if self.holds_back(stream) {
-            match progress_line(&line) {
-                Some(message) => {
+            match json_line(&line) {
+                Some(JsonLine::Progress(message)) => {
                     self.findings.predicted_nothing |= message["n_total"] == 0;
                     return self.progress.push_back(message);
                 }
+                // The traceback on stderr says the same.
+                Some(JsonLine::Error) => return,
                 None => self.pending.extend([line.as_str(), end]),
             }
         }
@@ -184,13 +186,24 @@ impl Findings {
     }
 }
 
-/// Reads a line such as `{"n_processed": 8, "n_total": 12, …}`.
-fn progress_line(line: &str) -> Option<Value> {
+/// A line for the program that started the trainer.
+enum JsonLine {
+    /// Such as `{"n_processed": 8, "n_total": 12, …}`.
+    Progress(Value),
+    /// Such as `{"error": true, "type": "FileNotFoundError", "message": "…"}`.
+    Error,
+}
+
+fn json_line(line: &str) -> Option<JsonLine> {
     let line = line.trim();
     if !line.starts_with('{') {
         return None;
     }
-    serde_json::from_str::<Value>(line).ok().filter(|value| value.get("n_processed").is_some())
+    let value = serde_json::from_str::<Value>(line).ok()?;
+    if value.get("n_processed").is_some() {
+        return Some(JsonLine::Progress(value));
+    }
+    (value.get("error") == Some(&Value::Bool(true))).then_some(JsonLine::Error)
 }
 
 #[derive(Debug, Default)]
@@ -260,12 +273,13 @@ mod tests {
     }
 
     #[test]
-    fn progress_lines_do_not_reach_the_log() {
+    fn lines_for_programs_do_not_reach_the_log() {
         let mut output = Output::new(true);
         let now = Instant::now();
         output.push(Stream::Out, b"{\"n_processed\": 8, \"n_tot", now);
         assert_eq!(output.next_progress(), None);
         output.push(Stream::Out, b"al\": 12}\nother\n{\"a\": 1}\n", now);
+        output.push(Stream::Out, b"{\"error\": true, \"message\": \"no\"}\n", now);
         output.push(Stream::Err, b"log\n", now);
         assert_eq!(output.next_progress().unwrap()["n_total"], 12);
         assert_eq!(all(&mut output), "other\n{\"a\": 1}\nlog\n");

@@ -274,8 +274,10 @@ impl Browser {
             .run("return [innerWidth, Math.ceil(document.body.getBoundingClientRect().bottom)]");
         let (width, shown) = (size[0].as_u64().unwrap(), size[1].as_u64().unwrap());
         let height = shown.min(height.into());
+        self.devtools("Emulation.setScrollbarsHidden", &json!({"hidden": true}));
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1.5});
-        let wanted = json!({"format": "webp", "quality": 82, "clip": clip});
+        let wanted =
+            json!({"format": "webp", "quality": 82, "clip": clip, "captureBeyondViewport": true});
         let shot = self.devtools("Page.captureScreenshot", &wanted);
         let bytes = STANDARD.decode(shot["data"].as_str().expect("a picture")).unwrap();
         fs::write(path, bytes).unwrap();

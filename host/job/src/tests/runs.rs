@@ -44,7 +44,7 @@ async fn every_dialect_of_the_script_runs() {
 
 #[tokio::test]
 async fn predictions_come_back_with_progress() {
-    for version in ["0.3.5", "0.2.0"] {
+    for version in ["0.3.5", "0.2.0", "0.0.5"] {
         let job = Job::new(JobType::Inference, Some("track_topdown.zip"))
             .set("FAKE_SLEAP_VERSION", version);
         assert_eq!(job.run().await, JobOutcome::Succeeded);
@@ -54,8 +54,8 @@ async fn predictions_come_back_with_progress() {
             _ => None,
         });
         match version {
-            "0.3.5" => assert_eq!(progress.unwrap()["n_processed"], 12),
-            _ => assert_eq!(progress, None),
+            "0.0.5" => assert_eq!(progress, None),
+            _ => assert_eq!(progress.unwrap()["n_processed"], 12),
         }
         assert!(job.log().await.contains("Finished inference at"));
     }
@@ -122,14 +122,6 @@ async fn a_training_saves_its_model_even_if_its_config_does_not() {
     assert_eq!(job.run().await, JobOutcome::Succeeded);
     assert!(job.has_checkpoint("single_instance"));
     assert!(job.log().await.contains("save_ckpt is set"));
-}
-
-#[tokio::test]
-async fn sleap_nn_before_0_3_predicts_with_its_older_verb() {
-    let job = Job::new(JobType::Inference, Some("track_topdown.zip"));
-    let job = job.set("FAKE_SLEAP_VERSION", "0.2.0");
-    assert_eq!(job.run().await, JobOutcome::Succeeded);
-    assert_eq!(job.results(), ["predictions.slp"]);
 }
 
 #[tokio::test]

@@ -412,6 +412,10 @@ fn every_option_of_an_installed_sleap_nn_is_known() {
         let mut command = std::process::Command::new(&program);
         let output = command.args([verb, "--help"]).env("COLUMNS", "250").output().unwrap();
         let help = String::from_utf8_lossy(&output.stdout);
+        // Before 0.3 this is another program, which jobs never start.
+        if help.contains("exported models") && verb == "predict" {
+            continue;
+        }
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         // An option is at the start of its line, after the frame. Its description is further right.
         let starts = help.lines().filter_map(|line| {

@@ -46,7 +46,7 @@ impl Widget for &Top {
         }
         drop(view);
         list(&self.own_lines(own.height), 0, own, buffer);
-        self.foot().render(foot, buffer);
+        put(&self.foot(), foot, buffer);
     }
 }
 
@@ -153,12 +153,23 @@ fn own_line(job: &OwnJob) -> Line<'static> {
     Line::from(format!("  {name:NAME_COLUMNS$} {state}"))
 }
 
+/// Draws a line. One that does not fit ends with `…`.
+fn put(line: &Line<'static>, area: Rect, buffer: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    buffer.set_line(area.x, area.y, line, area.width);
+    if line.width() > usize::from(area.width) {
+        buffer[(area.right() - 1, area.y)].set_symbol("…");
+    }
+}
+
 /// The lines from number `from` on, as many as there is room for.
 fn list(lines: &[Line<'static>], from: usize, area: Rect, buffer: &mut Buffer) {
     let room = usize::from(area.height);
     let from = from.min(lines.len().saturating_sub(room));
     for (y, line) in (area.y..area.bottom()).zip(&lines[from..]) {
-        buffer.set_line(area.x, y, line, area.width);
+        put(line, Rect { y, height: 1, ..area }, buffer);
     }
     let hidden = lines.len().saturating_sub(from + room);
     if hidden > 0 && room > 0 {
@@ -168,7 +179,7 @@ fn list(lines: &[Line<'static>], from: usize, area: Rect, buffer: &mut Buffer) {
         for x in last.left()..last.right() {
             buffer[(x, last.y)].set_symbol(" ");
         }
-        buffer.set_line(last.x, last.y, &text, last.width);
+        put(&text, last, buffer);
     }
 }
 
@@ -185,7 +196,7 @@ fn draw_curves(view: &View, run: &RunCourse, area: Rect, buffer: &mut Buffer) {
         words.extend(value.map(|value| Span::styled(format!("{label} {value}  "), color)));
     }
     words.extend(best_so_far(run).map(|best| best.dim()));
-    buffer.set_line(title.x, title.y, &Line::from(words), title.width);
+    put(&Line::from(words), title, buffer);
     let points = |loss: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
         let scaled = run.epochs.iter().filter_map(|epoch| {
             let value = loss(epoch)?.log10();
