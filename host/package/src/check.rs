@@ -5,6 +5,7 @@
 //! the file, the line or the key. What cannot be read is left to the trainer.
 
 mod devices;
+mod model_types;
 mod names;
 mod outside;
 mod tracking;
@@ -227,6 +228,17 @@ pub enum CheckError {
         /// The checkpoint, as it is written.
         written: String,
     },
+    /// Two models that do not predict together.
+    #[error(
+        "the models {first} and {second} do not predict together: sleap-nn would use only one of them; \
+         name one model of each type, such as a centroid and a centered_instance"
+    )]
+    ModelTypes {
+        /// A model, and its type.
+        first: String,
+        /// Another one.
+        second: String,
+    },
     /// A folder does not contain a trained model.
     #[error("{folder} is not a trained model: it has no {lacks}")]
     Model {
@@ -276,16 +288,27 @@ pub fn check(
     for (index, run) in checked.runs.iter_mut().enumerate() {
         match run {
             Run::Train(train) => {
-                made.push((training::check(with, train, &mut checked.remarks)?, index));
+                let name = training::check(with, train, &mut checked.remarks)?;
+                made.push(MadeModel { name, run: index, config: train.config.path.clone() });
             }
             Run::TrainLegacy(train) => {
-                made.push((training::check_legacy(with, train, &mut checked.remarks)?, index));
+                let name = training::check_legacy(with, train, &mut checked.remarks)?;
+                made.push(MadeModel { name, run: index, config: train.config.path.clone() });
             }
             Run::Track(track) => tracking::check(with, track, &made, &mut checked.remarks)?,
         }
     }
     names::separate(&mut checked.runs);
     Ok(checked)
+}
+
+/// A model that a training of this package makes.
+struct MadeModel {
+    /// The name by which the package's scripts refer to it.
+    name: String,
+    /// The place of its training among the runs.
+    run: usize,
+    config: RelPath,
 }
 
 /// What the checks of one run need.

@@ -339,6 +339,29 @@ fn impossible_predictions_are_refused() {
 }
 
 #[test]
+fn models_of_which_a_tracker_would_use_only_one_are_refused() {
+    let head = |kind: &str| {
+        format!("model_config:\n  head_configs:\n    other: null\n    {kind}:\n      a: 1\n")
+    };
+    let with = |folder: &str, kind: &str| {
+        let package = Package::tracking().track(&format!("-m models/{folder}"));
+        let package = package.write(&format!("models/{folder}/best.ckpt"), "x");
+        package.write(&format!("models/{folder}/training_config.yaml"), head(kind))
+    };
+    with("second", "centered_instance").checked();
+    for kind in ["centroid", "bottomup", "single_instance"] {
+        let message = with("second", kind).refusal();
+        assert!(message.contains("models/centroid (centroid) and models/second"), "{message}");
+        assert!(message.contains(&format!("second ({kind})")), "{message}");
+    }
+    let train = format!("sleap-nn train {CONFIG} trainer_config.run_name=");
+    let package = Package::single().write("train-script.sh", format!("{train}a\n{train}b\n"));
+    let script = "sleap-nn track -i one.pkg.slp -m models/a -m models/b -o p.slp\n";
+    let message = package.write("inference-script.sh", script).refusal();
+    assert!(message.contains("a (single_instance) and b (single_instance)"), "{message}");
+}
+
+#[test]
 fn a_prediction_after_the_training_uses_its_models() {
     let script = "sleap-nn track -i one.pkg.slp -m models/single_instance -o p.slp\n\
         sleap-nn track -i one.pkg.slp -m /x/models/single_instance/best.ckpt -o p.slp\n";

@@ -1,6 +1,7 @@
 //! Checks a prediction: its data, its models, and its labels' videos.
 
-use super::{CheckError, Checking, MachineFacts, MissingVideo, distinct, find, outside};
+use super::model_types::{self, TypedModel};
+use super::{CheckError, Checking, MachineFacts, MadeModel, MissingVideo, distinct, find, outside};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5, missing_end};
 use crate::not_a_package::hollow;
@@ -9,7 +10,8 @@ use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
 
 /// The configs of a trained model, and a suffix like a checkpoint's that is not one.
-const CONFIGS: [&str; 3] = ["training_config.yaml", "training_config.yml", "training_config.json"];
+pub(crate) const CONFIGS: [&str; 3] =
+    ["training_config.yaml", "training_config.yml", "training_config.json"];
 const BEST: &str = "best.ckpt";
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
 /// Options that select frames. The trainer would follow only the first of them.
@@ -24,7 +26,7 @@ const CHOICES: [&str; 4] = [
 pub(crate) fn check(
     with: Checking<'_>,
     track: &mut Track,
-    made: &[(String, usize)],
+    made: &[MadeModel],
     remarks: &mut Vec<String>,
 ) -> Result<(), CheckError> {
     let package = with.package;
@@ -52,19 +54,26 @@ pub(crate) fn check(
     if track.output == track.data.path {
         return Err(CheckError::OutputIsData(track.output.clone()));
     }
-    let mut taken = Vec::new();
+    let (mut taken, mut typed) = (Vec::new(), Vec::new());
     for model in &mut track.models {
         let Model::Named(place) = model else { continue };
-        if let Some((_, run)) = made.iter().rev().find(|(name, _)| names_model(place, name)) {
-            *model = Model::Made(*run);
+        let mut note = |name: &str, model_type: Option<String>| {
+            let of = |model_type| TypedModel { name: name.to_owned(), model_type };
+            typed.extend(model_type.map(of));
+        };
+        if let Some(made) = made.iter().rev().find(|made| names_model(place, &made.name)) {
+            note(&made.name, model_types::of_config(package, &made.config));
+            *model = Model::Made(made.run);
             continue;
         }
         place.path = model_folder(package, place, find(package, place, by, remarks)?)?;
+        note(&place.written, model_types::of_folder(package, &place.path));
         if place.is_outside() {
             taken.push((place.written.clone(), place.path.clone()));
         }
     }
     distinct(&taken, by)?;
+    model_types::together(&typed)?;
     for option in &mut track.options {
         let is_file = options::kind(option.name) == Some(options::OptionKind::File);
         if let Some(written) = option.value.clone().filter(|_| is_file)
