@@ -11,6 +11,25 @@ pub fn host_name() -> String {
     name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
 }
 
+/// A word for a user whose name no variable gives.
+pub fn user_name() -> String {
+    "user".to_owned()
+}
+
+/// A process of this user that listens on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortHolder {
+    /// The process.
+    pub pid: u32,
+    /// Its program.
+    pub command: String,
+}
+
+/// The process that listens on a port: the system is not asked.
+pub fn port_holder(_port: u16) -> Option<PortHolder> {
+    None
+}
+
 /// An identifier that changes whenever the machine starts: the system has none.
 pub fn boot_id() -> Option<String> {
     None
