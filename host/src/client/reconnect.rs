@@ -16,6 +16,7 @@ use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::goal::Goal;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -86,15 +87,15 @@ pub(crate) async fn stay(
     interrupts: &mut Interrupts,
     patience: Duration,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let mut link = first;
-    say(&format!("Connected to {worker}{}.", route(&link)));
+    let (mut link, called) = (first, room.called(worker).await);
+    say(&format!("Connected to {called}{}.", route(&link)));
     let mut patience = Patience::new(patience);
     loop {
         let wanted = submission.wanted();
         let dialer = Dialer { room, worker, wanted, patience: &mut patience };
-        let done = match talk(dialer, &mut link, submission, interrupts).await {
+        let done = match talk(dialer, &called, &mut link, submission, interrupts).await {
             LinkEnd::Next(Ok(connected)) => {
-                say(&format!("Reconnected to {worker}{}.", route(&connected)));
+                say(&format!("Reconnected to {called}{}.", route(&connected)));
                 let earlier = std::mem::replace(&mut link, *connected);
                 // In the background: nothing depends on a lost connection.
                 tokio::spawn(earlier.close());
@@ -128,12 +129,12 @@ fn route(link: &ClientEnd) -> String {
 }
 
 /// Shows the user changes of the connection's route. Never resolves.
-async fn tell_changes(worker: &PeerId, mut route: watch::Receiver<Option<Route>>) -> Infallible {
+async fn tell_changes(called: &Printable, mut route: watch::Receiver<Option<Route>>) -> Infallible {
     let mut told = route.borrow_and_update().clone();
     while route.changed().await.is_ok() {
         let now = route.borrow_and_update().clone();
         if let Some(now) = now.filter(|now| told.as_ref().is_none_or(|told| told.way != now.way)) {
-            say(&format!("The connection to {worker} is now {now}."));
+            say(&format!("The connection to {called} is now {now}."));
             told = Some(now);
         }
     }
@@ -143,17 +144,17 @@ async fn tell_changes(worker: &PeerId, mut route: watch::Receiver<Option<Route>>
 /// Runs the conversation over one connection.
 async fn talk(
     mut dialer: Dialer<'_>,
+    called: &Printable,
     link: &mut ClientEnd,
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
 ) -> LinkEnd {
     let (liveness, cut, path, route) = (link.liveness(), link.cut(), link.state(), link.route());
-    let worker = dialer.worker.clone();
     let mut requested = pin!(interrupts.end_requested(submission.stage()));
     let mut talking = pin!(submission.converse(link));
     let mut dialing = pin!(dialer.when_suspect(&liveness, path));
     tokio::select! {
-        never = tell_changes(&worker, route) => match never {},
+        never = tell_changes(called, route) => match never {},
         request = &mut requested => return LinkEnd::Requested(request),
         connected = &mut dialing => {
             // Ends a transfer in order; it may even complete.
@@ -168,7 +169,7 @@ async fn talk(
             done => return LinkEnd::Done(done),
         },
     }
-    say(&format!("Lost the connection to {worker}; reconnecting …"));
+    say(&format!("Lost the connection to {called}; reconnecting …"));
     record(&liveness, LivenessEvent::Closed);
     tokio::select! {
         request = requested => LinkEnd::Requested(request),

@@ -8,12 +8,14 @@ use super::{ClientError, Job, Join};
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::json_file;
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::transfer::BlobHash;
 use sleap_rtc_signaling::client::Servers;
 use sleap_rtc_trust::session::JobString;
@@ -25,6 +27,8 @@ use tokio::sync::watch;
 
 /// How often a record is saved while only the number of events changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The most characters of a refusal that are kept.
+const WHY_CHARS: usize = 500;
 /// How long an interrupted submission can be resumed by submitting the same package again.
 const RESUME_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
@@ -98,9 +102,21 @@ pub enum SeenState {
         /// Whether the result was downloaded.
         fetched: bool,
     },
+    /// The worker did not take it.
+    Refused {
+        /// Why.
+        why: String,
+    },
     /// A state that only a newer program knows.
     #[serde(other)]
     Unknown,
+}
+
+impl SeenState {
+    /// Whether nothing more happens to the job.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Over { .. } | Self::Refused { .. })
+    }
 }
 
 impl LastSeen {
@@ -201,6 +217,15 @@ impl RecordUpdater {
             record.last_seen.state = state;
             self.save();
         }
+    }
+
+    /// The worker did not take the job.
+    pub(crate) fn refused(&mut self, why: &ClientError) {
+        let Some((_, record)) = &mut self.kept else { return };
+        let why = Printable::line(&WithCauses(why).to_string(), WHY_CHARS).to_string();
+        record.last_seen.at_s = now_s();
+        record.last_seen.state = SeenState::Refused { why };
+        self.save();
     }
 
     /// The result was downloaded.

@@ -235,6 +235,9 @@ fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
         SeenState::Over { outcome, .. } => {
             (outcome.words().to_owned(), format!("sleap-rtc logs {job}"))
         }
+        SeenState::Refused { why } => {
+            (format!("refused: {why}"), "submit it again once that is mended".to_owned())
+        }
         SeenState::Unknown => ("unknown".to_owned(), format!("sleap-rtc attach {job}")),
     };
     Ok(format!(
