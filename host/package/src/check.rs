@@ -77,7 +77,7 @@ pub enum CheckError {
     #[error(transparent)]
     Script(#[from] ScriptError),
     /// The package lacks a file or folder.
-    #[error("the package lacks {name}, which {by} names")]
+    #[error("the package lacks {}, which {by} names", visible(name))]
     Missing {
         /// The missing path, as it is written.
         name: String,
@@ -197,6 +197,24 @@ pub enum CheckError {
     /// Labels for a training contain no labelled frame.
     #[error("{0} has no labelled frames to train on")]
     NoFrames(RelPath),
+    /// Labels for a training contain only predicted instances.
+    #[error(
+        "{0} has no instance that a user has placed, and sleap-nn passes over predicted ones: correct some in \
+         SLEAP, or set data_config.user_instances_only to false"
+    )]
+    NoUserInstances(RelPath),
+    /// The data are no labels, and have no name of a video.
+    #[error(
+        "{0} has a name of no video that sleap-nn reads ({readable}): convert it, for example by \
+         `ffmpeg -i INPUT OUTPUT.mp4`",
+        readable = tracking::VIDEOS.join(", ")
+    )]
+    VideoType(String),
+    /// The name of the predictions does not say their format.
+    #[error(
+        "the predictions' name {0} has no ending, by which sleap-nn knows the format: call it {0}.slp"
+    )]
+    OutputType(RelPath),
     /// The labels do not have the requested video.
     #[error("{labels} has no video {index}: it has {count}, counted from 0")]
     VideoIndex {
@@ -228,6 +246,16 @@ pub enum CheckError {
         /// The checkpoint, as it is written.
         written: String,
     },
+    /// A folder or an empty file is named where a file with content is needed.
+    #[error("{by} names {name}, which {is}, and a file is needed")]
+    NoFile {
+        /// The path, as it is written.
+        name: String,
+        /// The file in which the path is written.
+        by: String,
+        /// What it is.
+        is: &'static str,
+    },
     /// Two models that do not predict together.
     #[error(
         "the models {first} and {second} do not predict together: sleap-nn would use only one of them; \
@@ -247,6 +275,14 @@ pub enum CheckError {
         /// The missing file.
         lacks: &'static str,
     },
+}
+
+/// A name in an error. White space at its ends, or a line in its middle, would not be seen.
+fn visible(name: &str) -> String {
+    match name.is_empty() || name.trim() != name || name.contains('\n') {
+        true => format!("{name:?}"),
+        false => name.to_owned(),
+    }
 }
 
 fn at_key(key: &str) -> String {

@@ -14,6 +14,11 @@ pub(crate) const CONFIGS: [&str; 3] =
     ["training_config.yaml", "training_config.yml", "training_config.json"];
 const BEST: &str = "best.ckpt";
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
+/// The endings of the names of videos that sleap-nn reads.
+pub(crate) const VIDEOS: [&str; 14] = [
+    "mp4", "avi", "mov", "mj2", "mkv", "h5", "hdf5", "seq", "tif", "tiff", "png", "jpg", "jpeg",
+    "bmp",
+];
 /// Options that select frames. The trainer would follow only the first of them.
 const CHOICES: [&str; 4] = [
     "--only_labeled_frames",
@@ -50,6 +55,13 @@ pub(crate) fn check(
             track.mounted = Some(place.clone());
         }
         _ => track.data.path = find(package, &track.data, by, remarks)?,
+    }
+    let data = track.data.written.as_str();
+    if !is_labels(&track.data.path) && !VIDEOS.iter().any(|video| has_ending(data, video)) {
+        return Err(CheckError::VideoType(data.to_owned()));
+    }
+    if track.output.file_name().rsplit_once('.').is_none_or(|(_, ending)| ending.is_empty()) {
+        return Err(CheckError::OutputType(track.output.clone()));
     }
     if track.output == track.data.path {
         return Err(CheckError::OutputIsData(track.output.clone()));
@@ -167,6 +179,11 @@ fn fit_device(track: &mut Track, site: MachineFacts<'_>, remarks: &mut Vec<Strin
             remarks.push("it predicts on the CPU (--device cpu), not on this worker's GPU".into());
         }
     }
+}
+
+/// Whether a name ends in a point and `ending`, in small letters or capitals.
+fn has_ending(name: &str, ending: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, own)| own.eq_ignore_ascii_case(ending))
 }
 
 fn is_labels(path: &RelPath) -> bool {
