@@ -388,8 +388,10 @@ impl Submit<'_> {
         let Self { config, job_ref, spec, job, wait, submitting } = self;
         let worker = &job_ref.worker;
         let mut display = Display::new(worker, Detail::of_job(&config.client));
-        display.introduce(&spec.name, room.facts(worker).await.as_ref());
-        let record = Record::new(config, job_ref, job);
+        let facts = room.facts(worker).await;
+        display.introduce(&spec.name, facts.as_ref());
+        let host = facts.and_then(|facts| facts.hostname);
+        let record = Record::new(config, job_ref, job, host);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
         let submission = Submission::new(job_ref, spec, job, &mut display, progress);
         let submission = submission.with_limits(&config.client).with_wait(wait);

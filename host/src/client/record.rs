@@ -27,6 +27,8 @@ use tokio::sync::watch;
 
 /// How often a record is saved while only the number of events changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The most characters of a host's name that are kept.
+const HOST_CHARS: usize = 60;
 /// The most characters of a refusal that are kept.
 const WHY_CHARS: usize = 500;
 /// How long an interrupted submission can be resumed by submitting the same package again.
@@ -40,6 +42,9 @@ pub struct Record {
     /// The signaling servers.
     #[serde(flatten)]
     servers: Servers,
+    /// The worker's host, by its name in the room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
     /// The name for people.
     pub name: String,
     /// `training` or `inference`.
@@ -257,11 +262,17 @@ impl Drop for RecordUpdater {
 }
 
 impl Record {
-    pub(crate) fn new(config: &Config, job_ref: &JobString, job: &Job) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        job_ref: &JobString,
+        job: &Job,
+        host: Option<String>,
+    ) -> Self {
         let output = job.output.path();
         Self {
             string: job_ref.to_string(),
             servers: config.signaling.clone(),
+            host: host.map(|host| Printable::line(&host, HOST_CHARS).to_string()),
             name: job.name.clone(),
             job_type: job.description.job_type,
             submitted_s: now_s(),

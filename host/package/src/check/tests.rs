@@ -359,7 +359,7 @@ fn what_every_trainer_refuses_is_found_before() {
         ("centroid", "    centroid: {confmaps: 1}", "sets single_instance and centroid"),
         ("convnext", "    convnext: {a: 1}", "sets unet and convnext"),
         ("max_epochs", "  <<: {max_epochs: 3}", "merge key"),
-        ("max_epochs", "  max_epochs: !!python/tuple [1]", "python/tuple"),
+        ("max_epochs", "  max_epochs: !!python/tuple [1]", "`!!python/"),
     ] {
         assert!(changed(key, line).contains(why), "{line}: {}", changed(key, line));
     }
