@@ -10,14 +10,14 @@ const SILENCE: Duration = Duration::from_millis(1500);
 
 /// How long to wait, and who is told.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct BoundedWait {
     /// The longest wait.
     pub limit: Duration,
     /// Hears one sentence about each long wait.
     pub tell: fn(&str),
 }
 
-impl Patience {
+impl BoundedWait {
     /// Waits for `work`, which is called `what`.
     pub async fn wait<T>(self, what: &str, work: impl Future<Output = T>) -> Result<T, Elapsed> {
         let mut work = pin!(work);
@@ -42,7 +42,7 @@ mod tests {
             assert_eq!(words, "waiting for the driver, for at most 1 s");
             TOLD.fetch_add(1, Ordering::Relaxed);
         }
-        let patience = Patience { limit: SILENCE + Duration::from_millis(50), tell };
+        let patience = BoundedWait { limit: SILENCE + Duration::from_millis(50), tell };
         assert!(patience.wait("the driver", async {}).await.is_ok());
         assert_eq!(TOLD.load(Ordering::Relaxed), 0);
         assert!(patience.wait("the driver", std::future::pending::<()>()).await.is_err());

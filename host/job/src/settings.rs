@@ -9,7 +9,7 @@ use super::sandbox::Sandbox;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::mounts::Mounts;
-use sleap_rtc_base::patience::Patience;
+use sleap_rtc_base::patience::BoundedWait;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -193,7 +193,7 @@ impl RunnerSettings {
     pub(crate) async fn answer(
         &self,
         question: &CommandLine,
-        patience: Patience,
+        patience: BoundedWait,
     ) -> io::Result<Output> {
         let answered = patience.wait(&question.quoted(), self.ask(question)).await;
         answered.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

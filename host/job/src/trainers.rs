@@ -8,7 +8,7 @@ use super::grants::ReadScope;
 use super::settings::RunnerSettings;
 use super::version;
 pub use super::version::TrainerVersion;
-use sleap_rtc_base::patience::Patience;
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::text::Printable;
 use std::fmt;
@@ -108,7 +108,7 @@ impl Trainers {
     /// Finds trainers and makes each print its help, confined as in a job.
     ///
     /// If a trainer works only in a wider scope, jobs get the narrowest scope in which it works.
-    pub async fn find(settings: &RunnerSettings, patience: Patience) -> Self {
+    pub async fn find(settings: &RunnerSettings, patience: BoundedWait) -> Self {
         let listed = Self::find_within(settings, ReadScope::Listed, patience).await;
         if listed.failures() == (0, 0) || listed.is_silent() || !settings.may_read_more() {
             return listed;
@@ -122,7 +122,11 @@ impl Trainers {
         narrowest(narrowest(listed, disk), home)
     }
 
-    async fn find_within(settings: &RunnerSettings, scope: ReadScope, patience: Patience) -> Self {
+    async fn find_within(
+        settings: &RunnerSettings,
+        scope: ReadScope,
+        patience: BoundedWait,
+    ) -> Self {
         let settings = &settings.clone().reading(scope);
         let trainer_search = &settings.trainer_search();
         let (training, inference) = tokio::join!(
@@ -181,7 +185,7 @@ impl Trainers {
 async fn training(
     trainer_search: &TrainerSearch,
     settings: &RunnerSettings,
-    patience: Patience,
+    patience: BoundedWait,
 ) -> Trainer {
     let found = probe(trainer_search, &["train"], settings, patience).await;
     match (found, trainer_search.sleap_train()) {
@@ -195,7 +199,7 @@ async fn probe(
     trainer_search: &TrainerSearch,
     verbs: &[&str],
     settings: &RunnerSettings,
-    patience: Patience,
+    patience: BoundedWait,
 ) -> Trainer {
     let mut last = Trainer::Missing(String::new());
     for verb in verbs {
@@ -221,7 +225,7 @@ async fn probe(
 async fn ask_for_help(
     mut question: CommandLine,
     settings: &RunnerSettings,
-    patience: Patience,
+    patience: BoundedWait,
 ) -> Result<(), Complaint> {
     question.arguments.push("--help".to_owned());
     let output = settings.answer(&question, patience).await;
@@ -267,7 +271,7 @@ fn is_denied(said: &str) -> bool {
 /// nothing. The error says that the program does not answer.
 pub async fn system_report(
     settings: &RunnerSettings,
-    patience: Patience,
+    patience: BoundedWait,
 ) -> Result<Option<String>, String> {
     let Ok((program, arguments)) = settings.trainer_search().find_command("system") else {
         return Ok(None);
@@ -298,7 +302,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::{Duration, Instant};
 
-    const PATIENCE: Patience = Patience { limit: Duration::from_secs(2), tell: |_| {} };
+    const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(2), tell: |_| {} };
 
     async fn found(programs: &[(&str, &str)], trainer: Option<&str>) -> Trainers {
         let folder = tempfile::tempdir().unwrap();

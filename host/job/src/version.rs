@@ -4,7 +4,7 @@
 use super::command::CommandLine;
 use super::interpreter::interpreter;
 use super::settings::RunnerSettings;
-use sleap_rtc_base::patience::Patience;
+use sleap_rtc_base::patience::BoundedWait;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl TrainerVersion {
 pub(crate) async fn of(
     program: &Path,
     settings: &RunnerSettings,
-    patience: Patience,
+    patience: BoundedWait,
 ) -> TrainerVersion {
     match installed_version(program) {
         Some(version) => TrainerVersion::Known(version),
@@ -66,10 +66,10 @@ fn version_in(packages: &Path, package: &str) -> Option<String> {
     })
 }
 
-async fn ask(program: &Path, settings: &RunnerSettings, patience: Patience) -> TrainerVersion {
+async fn ask(program: &Path, settings: &RunnerSettings, patience: BoundedWait) -> TrainerVersion {
     let arguments = vec!["--version".to_owned()];
     let question = CommandLine { program: program.to_owned(), arguments };
-    let patience = Patience { limit: patience.limit.min(ASK_LIMIT), ..patience };
+    let patience = BoundedWait { limit: patience.limit.min(ASK_LIMIT), ..patience };
     let output = match settings.answer(&question, patience).await {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -83,7 +83,7 @@ async fn ask(program: &Path, settings: &RunnerSettings, patience: Patience) -> T
 }
 
 /// That a program does not answer, in words.
-pub(crate) fn silence(question: &CommandLine, patience: Patience) -> String {
+pub(crate) fn silence(question: &CommandLine, patience: BoundedWait) -> String {
     format!("{} does not answer within {} s", question.quoted(), patience.limit.as_secs())
 }
 
@@ -148,7 +148,7 @@ mod tests {
         let program = stand_in();
         assert_eq!(installed_version(&program), None);
         let settings = RunnerSettings::default();
-        let patience = Patience { limit: ASK_LIMIT, tell: |_| {} };
+        let patience = BoundedWait { limit: ASK_LIMIT, tell: |_| {} };
         assert_eq!(ask(&program, &settings, patience).await.known(), Some("0.3.5"));
     }
 }

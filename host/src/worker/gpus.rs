@@ -6,7 +6,7 @@ use super::coordinator::CoordinatorHandle;
 use super::gpu_pool::GpuPool;
 use crate::blocking::blocking;
 use rustix::process::{Pid, getsid};
-use sleap_rtc_base::patience::Patience;
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_gpu::{self as gpu, GpuProcess, Survey};
 use sleap_rtc_protocol::capabilities::Gpu;
 use std::collections::HashSet;
@@ -72,7 +72,7 @@ pub(crate) async fn survey() -> Survey {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
     let asking = blocking(move || gpu::survey_in_child(&program, LIMIT));
     // It ends by itself.
-    let patience = Patience { limit: LIMIT * 2, tell: |words| info!("{words}") };
+    let patience = BoundedWait { limit: LIMIT * 2, tell: |words| info!("{words}") };
     match patience.wait("the NVIDIA driver (NVML, then `nvidia-smi`)", asking).await {
         Ok(Ok(survey)) => survey,
         Ok(Err(panicked)) => Survey::Unavailable(panicked.to_string()),

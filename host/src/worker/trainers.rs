@@ -4,7 +4,7 @@
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::gpus::report_changes;
-use sleap_rtc_base::patience::Patience;
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_job::trainers::{Trainer, TrainerVersion, Trainers};
 use sleap_rtc_job::{Confinement, ReadScope};
 use sleap_rtc_protocol::capabilities::SANDBOX;
@@ -22,8 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a trainer may take to answer. Imports take many seconds on a cold disk.
-const SEARCH: Patience =
-    Patience { limit: Duration::from_secs(90), tell: |words| info!("{words}") };
+const SEARCH: BoundedWait =
+    BoundedWait { limit: Duration::from_secs(90), tell: |words| info!("{words}") };
 
 /// How long a job waits for the first search, which finds out whether its trainer works and what it may
 /// read. Its client waits two minutes.

@@ -37,19 +37,7 @@ pub(crate) fn check(
     let package = with.package;
     let by = if made.is_empty() { "track-script.sh" } else { "inference-script.sh" };
     let by = || by.to_owned();
-    let mut choices = CHOICES.into_iter().filter(|name| track.has(name));
-    if let (Some(first), Some(second)) = (choices.next(), choices.next()) {
-        return Err(CheckError::Choices(first, second));
-    }
-    if let Some(choice) = CHOICES.into_iter().find(|name| track.has(name)) {
-        // Without the index of a video, sleap-nn ignores the numbers beside such a choice.
-        if track.has(options::FRAMES) && !track.has(options::VIDEO_INDEX) {
-            return Err(CheckError::Choices(options::FRAMES, choice));
-        }
-        if !is_labels(&track.data.path) {
-            return Err(CheckError::OnlyLabels(choice, track.data.written.clone()));
-        }
-    }
+    check_choices(track)?;
     match with.videos.find(&track.data.written) {
         Some(VideoPlace::Worker(place)) if !is_labels(&track.data.path) => {
             track.mounted = Some(place.clone());
@@ -96,6 +84,24 @@ pub(crate) fn check(
     }
     fit_device(track, with.site, remarks);
     check_data(with, track)
+}
+
+/// Refuses choices of frames that sleap-nn would not follow.
+fn check_choices(track: &Track) -> Result<(), CheckError> {
+    let mut choices = CHOICES.into_iter().filter(|name| track.has(name));
+    if let (Some(first), Some(second)) = (choices.next(), choices.next()) {
+        return Err(CheckError::Choices(first, second));
+    }
+    if let Some(choice) = CHOICES.into_iter().find(|name| track.has(name)) {
+        // Without the index of a video, sleap-nn ignores the numbers beside such a choice.
+        if track.has(options::FRAMES) && !track.has(options::VIDEO_INDEX) {
+            return Err(CheckError::Choices(options::FRAMES, choice));
+        }
+        if !is_labels(&track.data.path) {
+            return Err(CheckError::OnlyLabels(choice, track.data.written.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// Whether `place` is the folder of the model called `name`, or a file in it that stands for the folder.

@@ -4,7 +4,7 @@ use super::{
     CheckError, Checking, MachineFacts, config_text, devices, distinct, find, outside, tracking,
 };
 use crate::config::{Config, Settings};
-use crate::files::Found;
+use crate::files::{Found, PackageFiles};
 use crate::not_a_package::hollow;
 use crate::script::{Folder, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
@@ -177,13 +177,7 @@ fn find_files(
             if place.is_outside() {
                 taken.push((text.clone(), path.clone()));
             }
-            let no_file = |is| CheckError::NoFile { name: text.clone(), by: by(), is };
-            if package.look(&path) != Found::File {
-                return Err(no_file("is a folder"));
-            }
-            if WEIGHTS.contains(&key) && package.open(&path).and_then(hollow).is_some() {
-                return Err(no_file("is empty or stands for a file elsewhere"));
-            }
+            check_content(package, key, (text, &path), by)?;
             // The test file may be a video.
             let is_labels = key != LABELS[2] || path.as_str().ends_with(".slp");
             if LABELS.contains(&key) && is_labels {
@@ -214,6 +208,22 @@ fn find_files(
         }),
         false => Ok(()),
     }
+}
+
+/// Refuses a folder, and weights without content, where a file is needed.
+fn check_content(
+    package: &dyn PackageFiles,
+    key: &str,
+    (written, path): (&str, &RelPath),
+    by: impl FnOnce() -> String,
+) -> Result<(), CheckError> {
+    let is_hollow = || package.open(path).and_then(hollow).is_some();
+    let is = match package.look(path) == Found::File {
+        false => "is a folder",
+        true if WEIGHTS.contains(&key) && is_hollow() => "is empty or stands for a file elsewhere",
+        true => return Ok(()),
+    };
+    Err(CheckError::NoFile { name: written.to_owned(), by: by(), is })
 }
 
 /// What a training needs of labels.

@@ -7,7 +7,7 @@ use crate::config::{SlotsConfig, WorkerConfig};
 use crate::worker::confinement::runner_settings;
 use crate::worker::slots;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_base::patience::Patience;
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_gpu::{GpuHealth, Selector, Survey, visible_devices};
 use sleap_rtc_job::trainers::{Trainer, TrainerVersion, Trainers};
 use sleap_rtc_job::{ReadScope, RunnerSettings, Sandbox};
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The time for which a worker waits for a survey, too.
 const SURVEY_LIMIT: Duration = Duration::from_secs(25);
 /// How long the driver may take, and each program of a trainer, whose imports take seconds on a cold disk.
-const PATIENCE: Patience = Patience { limit: Duration::from_secs(20), tell: print::waiting };
+const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(20), tell: print::waiting };
 const BY_HAND: &str = "run it by hand; where the disk is only cold, check once more";
 const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto";
 
@@ -77,7 +77,7 @@ async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
     let asking = blocking(move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT));
     // It ends by itself.
-    let patience = Patience { limit: SURVEY_LIMIT * 2, ..PATIENCE };
+    let patience = BoundedWait { limit: SURVEY_LIMIT * 2, ..PATIENCE };
     let survey = match patience.wait("the NVIDIA driver (NVML, then `nvidia-smi`)", asking).await {
         Ok(Ok(survey)) => survey,
         Ok(Err(panicked)) => Survey::Unavailable(panicked.to_string()),

@@ -1,6 +1,6 @@
 //! How `top` looks.
 
-use super::model::{Deed, OwnJob, Question, Top};
+use super::model::{Deed, OwnJob, Top, Unconfirmed};
 use crate::client::display::view::{LOSS, VALIDATION, View, best_so_far};
 use crate::client::error::NAME_CHARS;
 use crate::client::queue_text;
@@ -92,7 +92,7 @@ impl Top {
     }
 
     fn foot(&self) -> Line<'static> {
-        if let Some(Question { name, deed, .. }) = &self.question {
+        if let Some(Unconfirmed { name, deed, .. }) = &self.question {
             let (user, name) = (&self.user, Printable::line(name.as_str(), NAME_COLUMNS));
             let text = match deed {
                 Deed::Stop => format!("Stop {name} of {user} early and keep its model?"),

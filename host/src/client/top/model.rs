@@ -53,7 +53,7 @@ pub(super) struct OwnJob {
 
 /// A deed that the user has to confirm.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Question {
+pub(super) struct Unconfirmed {
     pub(super) job: JobId,
     /// The job's package.
     pub(super) name: Printable,
@@ -72,7 +72,7 @@ pub(super) struct Top {
     /// What was said last.
     pub(super) said: Printable,
     /// What the user has to confirm.
-    pub(super) question: Option<Question>,
+    pub(super) question: Option<Unconfirmed>,
     /// The lines of the workers' list that are above the screen.
     pub(super) scrolled: usize,
     selected: Option<JobId>,
@@ -112,7 +112,7 @@ impl Top {
 
     /// Applies a key. Nothing ends a job before the user has confirmed it.
     pub(super) fn press(&mut self, key: Key) -> Option<Wish> {
-        if let Some(Question { job, deed, .. }) = self.question.take() {
+        if let Some(Unconfirmed { job, deed, .. }) = self.question.take() {
             return match key {
                 Key::Yes => Some(Wish::Do(job, deed)),
                 Key::Quit => Some(Wish::Quit),
@@ -135,9 +135,9 @@ impl Top {
         None
     }
 
-    fn ask(&self, deed: Deed) -> Option<Question> {
+    fn ask(&self, deed: Deed) -> Option<Unconfirmed> {
         let OwnJob { id, view } = self.job()?;
-        Some(Question { job: id.clone(), name: view.lock().name.clone(), deed })
+        Some(Unconfirmed { job: id.clone(), name: view.lock().name.clone(), deed })
     }
 
     fn select(&mut self, place: usize) {

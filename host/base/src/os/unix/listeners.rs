@@ -1,19 +1,11 @@
 //! Which process listens on a port, where the system tells it.
 
+use crate::os::PortHolder;
 use std::fs;
 use std::path::Path;
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
-
-/// A process of this user that listens on a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortHolder {
-    /// The process.
-    pub pid: u32,
-    /// Its program and its first word. What follows may be secret.
-    pub command: String,
-}
 
 /// The process that listens on this TCP port, if it belongs to this user.
 pub fn port_holder(port: u16) -> Option<PortHolder> {

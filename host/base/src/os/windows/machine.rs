@@ -1,5 +1,6 @@
 //! The machine: its name, its limits and its sockets.
 
+use crate::os::PortHolder;
 use std::io;
 use std::net::UdpSocket;
 use winapi_util::sysinfo::{ComputerNameKind, get_computer_name};
@@ -14,15 +15,6 @@ pub fn host_name() -> String {
 /// A word for a user whose name no variable gives.
 pub fn user_name() -> String {
     "user".to_owned()
-}
-
-/// A process of this user that listens on a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortHolder {
-    /// The process.
-    pub pid: u32,
-    /// Its program.
-    pub command: String,
 }
 
 /// The process that listens on a port: the system is not asked.
