@@ -43,7 +43,7 @@ fn job(path: &Path, output: &Path) -> Result<Job> {
     let package = TrainingPackage { path: path.into(), inference: true };
     let package =
         package.open(VideoSearch::default(), &Hashes::none(), &ReadProgress::default())?;
-    let (demands, user) = (Requirements::default(), client::user());
+    let (demands, user) = (Requirements::default(), None);
     let description = package::describe_package(&package, JobType::Training, demands, user);
     let output = Output::Models(output.to_owned());
     let (shared, name) = (None, "local".into());

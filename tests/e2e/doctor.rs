@@ -1,5 +1,6 @@
 //! `sleap-rtc doctor` finds the problems of a machine before a user waits for a job.
 
+use crate::pairing::pair_in;
 use crate::support::*;
 use serde_json::Value;
 use std::fs;
@@ -101,4 +102,46 @@ fn a_limit_on_the_size_of_files_is_named_and_ends_nothing() {
     println!("{text}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("a file may have at most") && text.contains("File too large"));
+}
+
+#[test]
+fn a_program_that_hangs_is_named_while_it_is_waited_for() {
+    let site = Site::new();
+    let programs = site.folder("programs");
+    for name in ["sleap-nn", "nvidia-smi"] {
+        write_program(&programs.join(name), "#!/bin/sh\n[ \"$1\" = train ] || exec sleep 600\n");
+    }
+    let mut command = Site::binary(&site.folder("machine"), &programs);
+    command.args(["doctor", "--worker", "--signaling", "ws://127.0.0.1:1"]);
+    let mut doctor = Process::start("doctor", &mut command);
+    for words in ["waiting for the NVIDIA driver", "sleap-nn predict --help`, for at most 20 s"] {
+        doctor.wait_stderr(words, A_WHILE, |said| said.contains(words).then_some(()));
+    }
+    assert_eq!(doctor.wait(A_WHILE), 1);
+    let said = doctor.stdout();
+    assert!(said.contains("sleap-nn predict --help` does not answer within 20 s"), "{said}");
+}
+
+#[test]
+fn a_paired_room_is_checked_as_a_client_would_use_it() {
+    let site = Site::new();
+    let server = site.server();
+    let worker =
+        TestWorker::setup(&site, "worker").config("room_name = \"northlab\"\n").start(&server);
+    let home = site.folder("machine");
+    pair_in(&site, &server, &home, TestInvitation::of(&worker, &[]).code()).assert_code(0);
+    // The environment names another server, as nobody would who has paired.
+    let check = |arguments: &[&str]| {
+        let mut command = Site::binary(&home, Path::new("/nonexistent"));
+        command.args(arguments).args(["--ice-server", "none"]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        text
+    };
+    let address = server.address().to_string();
+    let text = check(&["doctor", "--client"]);
+    assert!(text.contains("northlab") && text.contains(&address), "{text}");
+    let text = check(&["netcheck"]);
+    assert!(text.contains(worker.peer_id()) && text.contains(&address), "{text}");
 }

@@ -84,6 +84,8 @@ fn a_result_waits_and_may_be_fetched_twice() {
     let lab = lab();
     let job = lab.abandoned();
     lab.client().arguments(&["fetch", &job]).run().assert_code(5).assert_says(&["still running"]);
+    let report = lab.client().arguments(&["report", &job]).run_within(SOON);
+    report.assert_code(2).assert_says(&["has no result yet", "attach"]);
     lab.client().arguments(&["logs", &job, "--follow"]).run().assert_code(0);
     lab.worker.wait_idle(&lab.site, &lab.server);
     for folder in ["first", "second"] {
@@ -95,7 +97,10 @@ fn a_result_waits_and_may_be_fetched_twice() {
     let logs = lab.client().arguments(&["logs", &job]).run();
     logs.assert_code(0).assert_says(&["Finished training at"]);
     let listed = lab.client().arguments(&["jobs"]).run();
-    listed.assert_code(0).assert_says(&["succeeded", "last seen just now", "its result is in"]);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let to_host = format!(" to {} (", host.trim());
+    listed.assert_code(0).assert_says(&["succeeded", "last seen just now", &to_host]);
+    listed.assert_says(&["its result is in"]);
 }
 
 #[test]
@@ -158,6 +163,10 @@ fn the_room_sees_whose_job_runs_and_how_far_it_is() {
     let shown = seen["jobs"].to_string();
     let record = &lab.worker.jobs()[0];
     assert_eq!(seen["jobs"][0]["owner"], record["owner"], "{shown}");
+    // No variable names the user.
+    let login = std::process::Command::new("id").arg("-un").output().unwrap();
+    let login = String::from_utf8(login.stdout).unwrap();
+    assert!(login.is_empty() || seen["jobs"][0]["user"] == login.trim(), "{shown}");
     assert_eq!(seen["jobs"][0]["since_ms"], record["created_ms"], "{shown}");
     assert!(!shown.contains(record["spec"]["verifier"].as_str().unwrap()), "{shown}");
     assert_eq!(record["spec"]["secret"], serde_json::Value::Null, "the worker keeps no secret");

@@ -11,7 +11,7 @@ fn pair(site: &Site, server: &TestServer, code: &str) -> Ended {
 }
 
 /// Pairs a laptop with that home.
-fn pair_in(site: &Site, server: &TestServer, home: &Path, code: &str) -> Ended {
+pub fn pair_in(site: &Site, server: &TestServer, home: &Path, code: &str) -> Ended {
     site.client(server).in_home(home).arguments(&["pair", code]).run_within(SOON)
 }
 

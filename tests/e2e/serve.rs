@@ -116,6 +116,33 @@ fn a_port_that_is_taken_ends_the_worker_too() {
 }
 
 #[test]
+fn a_second_start_names_the_first() {
+    let site = Site::new();
+    let first = serving(&site);
+    let (pid, listen) = (format!("process {}", first.pid()), first.served_at().to_string());
+    let again = |home: &Path, words: &[&str]| {
+        let mut command = Site::binary(home, Path::new("/nonexistent"));
+        let mut process = Process::start("second", command.args(words));
+        assert_ne!(process.wait(SOON), 0);
+        process.stderr()
+    };
+    let words = ["signaling", "--ephemeral", "--listen", &listen];
+    let said = again(&site.folder("other"), &words);
+    assert!(said.contains(&pid) && said.contains("`sleap-rtc worker`"), "{said}");
+    let state = first.state_dir().to_str().unwrap().to_owned();
+    let config = format!("[signaling]\nlisten = [\"{listen}\"]\n");
+    std::fs::write(site.folder("same").join("sleap-rtc.toml"), config).unwrap();
+    let serving = ["worker", "--serve", "--state-dir", &state];
+    let beside = ["worker", "--signaling", "ws://127.0.0.1:1", "--state-dir", &state];
+    for (home, words) in [("same", &serving[..]), ("other", &beside)] {
+        let said = again(&site.folder(home), words);
+        for word in [&pid, &first.credentials().room_id, "goes on when its terminal closes"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_worker_that_cannot_start_ends_its_server() {
     let config = "[signaling]\nlisten = [\"127.0.0.1:0\"]\n";
     refused(config, &["--state-dir", "/proc/nowhere"], 2, &["/proc/nowhere"]);

@@ -60,6 +60,45 @@ fn a_broken_trainer_is_refused_before_the_upload_until_it_is_mended() {
 }
 
 #[test]
+fn a_trainer_that_is_slow_to_fail_is_refused_before_the_upload() {
+    let site = Site::new();
+    let server = site.server();
+    let (tools, answer) = (tools(&site), site.folder("answer").join("now"));
+    let wait = format!("until [ -e {} ]; do sleep 0.05; done", answer.display());
+    script(&tools, "sleap-nn", &format!("{wait}; echo \"No module named 'torch'\" >&2; exit 1"));
+    // Else the trainer does not see the file.
+    let worker = TestWorker::setup(&site, "worker").config("sandbox = \"off\"\n");
+    let worker = worker.trainers_in(&tools).start(&server);
+    let client = site.client(&server).train(&fixture("train_single.zip"));
+    let mut waiting = client.session(worker.credentials()).start();
+    waiting.wait_stderr("what it waits for", SOON, |said| {
+        said.contains("Waiting for the worker: it has just started").then_some(())
+    });
+    std::fs::write(&answer, "").unwrap();
+    assert_eq!(waiting.wait(A_WHILE), 5, "{}", waiting.transcript());
+    assert!(waiting.stderr().contains("'torch'"), "{}", waiting.transcript());
+    assert!(!has_package(&worker), "{}", worker.log());
+}
+
+#[test]
+fn a_refused_job_is_listed_as_refused() {
+    let site = Site::new();
+    let server = site.server();
+    let tools = tools(&site);
+    script(&tools, "sleap-nn", "echo \"No module named 'torch'\" >&2; exit 1");
+    let worker = TestWorker::setup(&site, "worker").trainers_in(&tools).start(&server);
+    let home = site.folder("laptop");
+    let client = || site.client(&server).in_home(&home);
+    let train = client().train(&fixture("train_single.zip")).session(worker.credentials());
+    assert_ne!(train.run().code, 0);
+    let listed = client().arguments(&["jobs"]).run().assert_code(0).text();
+    assert!(listed.contains("refused: ") && listed.contains("'torch'"), "{listed}");
+    let job = listed.split_whitespace().next().unwrap().to_owned();
+    let report = client().arguments(&["report", &job]).run_within(SOON);
+    report.assert_code(2).assert_says(&["was refused", "'torch'"]);
+}
+
+#[test]
 fn the_operator_may_name_the_trainer() {
     let site = Site::new();
     let server = site.server();

@@ -16,6 +16,7 @@
 //! | [`lock`] | file locks, where the file system has them |
 //! | [`mounts`] | folders in which a worker's jobs may read videos |
 //! | [`os`] | what differs between operating systems |
+//! | [`patience`] | bounded waits that say what is waited for |
 //! | [`random`] | identifiers that cannot be guessed |
 //! | [`rate_limit`] | a token bucket |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
@@ -44,6 +45,7 @@ pub mod local_socket;
 pub mod lock;
 pub mod mounts;
 pub mod os;
+pub mod patience;
 pub mod random;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]

@@ -315,6 +315,12 @@ const MAX_WORDS_TO_VERB: usize = 8;
 const GUI: &str = "--gui";
 
 impl CommandLine {
+    /// The command line for people, between backticks.
+    pub fn quoted(&self) -> String {
+        let words = std::iter::once(self.program.display().to_string());
+        format!("`{}`", words.chain(self.arguments.iter().cloned()).collect::<Vec<_>>().join(" "))
+    }
+
     /// The same command without [`GUI`], which older versions do not know.
     pub fn without_progress(mut self) -> Self {
         self.arguments.retain(|argument| argument != GUI);

@@ -7,8 +7,10 @@ use landlock::{
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The newest version of Landlock's interface whose rights are used. An older kernel enforces those
 /// that it knows.
@@ -17,6 +19,8 @@ const NEWEST: ABI = ABI::V6;
 const SIGNALS: u32 = 6;
 /// The program that creates namespaces.
 const BUBBLEWRAP: &str = "bwrap";
+/// How long its trial may take.
+const TRIAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// The operator's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -187,10 +191,18 @@ fn bubblewrap() -> Result<PathBuf, SandboxError> {
     let program = std::env::split_paths(&path).map(|folder| folder.join(BUBBLEWRAP));
     let program = program.into_iter().find(|program| program.is_file());
     let program = program.ok_or(SandboxError::NoBubblewrap)?;
-    let tried = Command::new(&program)
-        .args(["--unshare-pid", "--unshare-ipc", "--ro-bind", "/", "/", "--proc", "/proc", "true"])
-        .stdin(Stdio::null())
-        .output();
+    let mut trial = Command::new(&program);
+    trial.args([
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "true",
+    ]);
+    let tried = within(TRIAL_LIMIT, trial);
     let output = tried.map_err(|error| SandboxError::NoNamespaces(error.to_string()))?;
     match output.status.success() {
         true => Ok(program),
@@ -200,6 +212,21 @@ fn bubblewrap() -> Result<PathBuf, SandboxError> {
             Err(SandboxError::NoNamespaces(plain))
         }
     }
+}
+
+/// What a program prints that prints little, or an error if it takes longer than `limit`.
+fn within(limit: Duration, mut command: Command) -> io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut child, deadline) = (command.spawn()?, Instant::now() + limit);
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            let text = format!("it does not answer within {} s", limit.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output()
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
 use super::grants::ReadScope;
 use super::sandbox::Sandbox;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::mounts::Mounts;
+use sleap_rtc_base::patience::BoundedWait;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -192,8 +194,13 @@ impl RunnerSettings {
     pub(crate) async fn answer(
         &self,
         question: &CommandLine,
-        limit: Duration,
+        patience: BoundedWait,
     ) -> io::Result<Output> {
+        let answered = patience.wait(&question.quoted(), self.ask(question)).await;
+        answered.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    async fn ask(&self, question: &CommandLine) -> io::Result<Output> {
         let folder = temporary("")?;
         let at = |name: &str| folder.path().join(name);
         let place = TrainerDirs {
@@ -209,15 +216,11 @@ impl RunnerSettings {
         }
         let mut command = self.command(question, &place).await?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn()?;
+        let mut child = command.kill_on_drop(true).process_group(0).spawn()?;
+        let _group = AskedGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let asking = async {
-            let (stdout, stderr) = tokio::join!(start_of(stdout), start_of(stderr));
-            Ok(Output { stdout: stdout?, stderr: stderr?, status: child.wait().await? })
-        };
-        tokio::time::timeout(limit, asking)
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        let (stdout, stderr) = tokio::join!(start_of(stdout), start_of(stderr));
+        Ok(Output { stdout: stdout?, stderr: stderr?, status: child.wait().await? })
     }
 
     /// The same settings, with this scope for confined trainers.
@@ -253,6 +256,18 @@ impl RunnerSettings {
     /// See [`Self::kill_grace_ms`].
     pub fn kill_grace(&self) -> Duration {
         Duration::from_millis(self.kill_grace_ms)
+    }
+}
+
+/// The processes of a trainer that was asked. Dropping the value kills what is left of them.
+struct AskedGroup(Option<Pid>);
+
+impl Drop for AskedGroup {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Most have ended.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 

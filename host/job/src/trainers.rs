@@ -7,23 +7,22 @@ use super::command::{CommandLine, TrainerSearch};
 use super::grants::ReadScope;
 use super::settings::RunnerSettings;
 use super::version;
+pub use super::version::TrainerVersion;
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::text::Printable;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Imports take many seconds on a cold disk.
-const HELP_LIMIT: Duration = Duration::from_secs(120);
 const MAX_WORDS_CHARS: usize = 300;
 const MAX_REPORT_CHARS: usize = 64 * 1024;
 
 /// What this machine can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trainers {
-    /// sleap-nn's version, or SLEAP's.
-    pub version: Option<String>,
+    /// Their version.
+    pub version: TrainerVersion,
     /// The program for trainings.
     pub training: Trainer,
     /// The program for predictions.
@@ -50,19 +49,30 @@ pub enum Trainer {
 pub struct Complaint {
     /// Why, in words.
     pub words: String,
-    /// Whether the sandbox may be the cause.
-    pub is_denied: bool,
+    /// What kind of trouble it is.
+    pub trouble: Trouble,
+}
+
+/// What is wrong with a trainer that does not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It fails.
+    Fails,
+    /// It fails, and the sandbox may be the cause.
+    Denied,
+    /// It does not answer.
+    Silent,
 }
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words)?;
-        match self.is_denied {
-            true => f.write_str(
+        match self.trouble {
+            Trouble::Denied => f.write_str(
                 "; the sandbox may lack what it needs: name it in `[worker] sandbox_read`, or set \
                  `sandbox = \"off\"`",
             ),
-            false => Ok(()),
+            Trouble::Fails | Trouble::Silent => Ok(()),
         }
     }
 }
@@ -77,6 +87,10 @@ impl Trainer {
             }
             Self::Missing(words) => Some(words.clone()),
         }
+    }
+
+    fn is_silent(&self) -> bool {
+        matches!(self, Self::Broken(_, complaint) if complaint.trouble == Trouble::Silent)
     }
 
     /// The program, whether or not it works.
@@ -94,31 +108,46 @@ impl Trainers {
     /// Finds trainers and makes each print its help, confined as in a job.
     ///
     /// If a trainer works only in a wider scope, jobs get the narrowest scope in which it works.
-    pub async fn find(settings: &RunnerSettings) -> Self {
-        let listed = Self::find_within(settings, ReadScope::Listed).await;
-        if listed.failures() == (0, 0) || !settings.may_read_more() {
+    pub async fn find(settings: &RunnerSettings, patience: BoundedWait) -> Self {
+        let listed = Self::find_within(settings, ReadScope::Listed, patience).await;
+        if listed.failures() == (0, 0) || listed.is_silent() || !settings.may_read_more() {
             return listed;
         }
         // Both at the same time, because a job may wait for the answer.
         let (disk, home) = tokio::join!(
-            Self::find_within(settings, ReadScope::Disk),
-            Self::find_within(settings, ReadScope::Home),
+            Self::find_within(settings, ReadScope::Disk, patience),
+            Self::find_within(settings, ReadScope::Home, patience),
         );
         let narrowest = |a: Self, b: Self| if b.failures() < a.failures() { b } else { a };
         narrowest(narrowest(listed, disk), home)
     }
 
-    async fn find_within(settings: &RunnerSettings, scope: ReadScope) -> Self {
+    async fn find_within(
+        settings: &RunnerSettings,
+        scope: ReadScope,
+        patience: BoundedWait,
+    ) -> Self {
         let settings = &settings.clone().reading(scope);
         let trainer_search = &settings.trainer_search();
-        let training = training(trainer_search, settings).await;
-        let inference = probe(trainer_search, &["predict", "track"], settings).await;
+        let (training, inference) = tokio::join!(
+            training(trainer_search, settings, patience),
+            probe(trainer_search, &["predict", "track"], settings, patience),
+        );
         let program = training.program().or(inference.program());
         let version = match program {
-            Some(program) => version::of(program, settings).await,
-            None => None,
+            // Nobody waits twice for a program that hangs.
+            Some(program) if training.is_silent() || inference.is_silent() => {
+                let installed = version::installed_version(program);
+                installed.map_or(TrainerVersion::Unknown, TrainerVersion::Known)
+            }
+            Some(program) => version::of(program, settings, patience).await,
+            None => TrainerVersion::Unknown,
         };
         Self { version, training, inference, scope }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.training.is_silent() || self.inference.is_silent()
     }
 
     /// The number of programs that the sandbox denies something, and of all that do not work.
@@ -130,7 +159,8 @@ impl Trainers {
                 _ => None,
             })
             .collect();
-        let denied = complaints.iter().filter(|complaint| complaint.is_denied).count();
+        let is_denied = |complaint: &&&Complaint| complaint.trouble == Trouble::Denied;
+        let denied = complaints.iter().filter(is_denied).count();
         (denied, complaints.len())
     }
 
@@ -152,8 +182,13 @@ impl Trainers {
 }
 
 /// SLEAP 1.4.1 has another program for trainings, which accepts other configs.
-async fn training(trainer_search: &TrainerSearch, settings: &RunnerSettings) -> Trainer {
-    match (probe(trainer_search, &["train"], settings).await, trainer_search.sleap_train()) {
+async fn training(
+    trainer_search: &TrainerSearch,
+    settings: &RunnerSettings,
+    patience: BoundedWait,
+) -> Trainer {
+    let found = probe(trainer_search, &["train"], settings, patience).await;
+    match (found, trainer_search.sleap_train()) {
         (Trainer::Missing(_), Some(program)) => Trainer::Legacy(program),
         (found, _) => found,
     }
@@ -164,6 +199,7 @@ async fn probe(
     trainer_search: &TrainerSearch,
     verbs: &[&str],
     settings: &RunnerSettings,
+    patience: BoundedWait,
 ) -> Trainer {
     let mut last = Trainer::Missing(String::new());
     for verb in verbs {
@@ -175,10 +211,13 @@ async fn probe(
             }
         };
         let program = question.program.clone();
-        last = match ask_for_help(question, settings).await {
+        last = match ask_for_help(question, settings, patience).await {
             Ok(()) => return Trainer::Works(program),
             Err(complaint) => Trainer::Broken(program, complaint),
         };
+        if last.is_silent() {
+            break;
+        }
     }
     last
 }
@@ -186,16 +225,16 @@ async fn probe(
 async fn ask_for_help(
     mut question: CommandLine,
     settings: &RunnerSettings,
+    patience: BoundedWait,
 ) -> Result<(), Complaint> {
     question.arguments.push("--help".to_owned());
-    let mute = |words| Complaint { words, is_denied: false };
-    let output =
-        settings.answer(&question, HELP_LIMIT).await.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => {
-                mute(format!("it does not answer within {} s", HELP_LIMIT.as_secs()))
-            }
-            _ => mute(format!("cannot start it: {error}")),
-        })?;
+    let output = settings.answer(&question, patience).await;
+    let output = output.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => {
+            Complaint { words: version::silence(&question, patience), trouble: Trouble::Silent }
+        }
+        _ => Complaint { words: format!("cannot start it: {error}"), trouble: Trouble::Fails },
+    })?;
     let said = String::from_utf8_lossy(&output.stderr);
     // A trainer that rejects the question understands command lines, so it works.
     let unknown = |line: &str| line.contains("No such option") && line.contains("--help");
@@ -203,7 +242,11 @@ async fn ask_for_help(
         return Ok(());
     }
     let words = last_words(&said, &String::from_utf8_lossy(&output.stdout));
-    Err(Complaint { words, is_denied: settings.is_confined() && is_denied(&said) })
+    let trouble = match settings.is_confined() && is_denied(&said) {
+        true => Trouble::Denied,
+        false => Trouble::Fails,
+    };
+    Err(Complaint { words, trouble })
 }
 
 /// Whether a wrapper script around the trainer fails in its own code rather than because a module or a file
@@ -226,12 +269,23 @@ fn is_denied(said: &str) -> bool {
 }
 
 /// What sleap-nn reports about its environment, for example PyTorch and CUDA. Older versions report
-/// nothing.
-pub async fn system_report(settings: &RunnerSettings) -> Option<String> {
-    let question = settings.trainer_search().find_command("system").ok()?;
-    let output = settings.answer(&question, HELP_LIMIT).await.ok()?;
+/// nothing. The error says that the program does not answer.
+pub async fn system_report(
+    settings: &RunnerSettings,
+    patience: BoundedWait,
+) -> Result<Option<String>, String> {
+    let Ok(question) = settings.trainer_search().find_command("system") else {
+        return Ok(None);
+    };
+    let output = match settings.answer(&question, patience).await {
+        Ok(output) => output,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            return Err(version::silence(&question, patience));
+        }
+        Err(_) => return Ok(None),
+    };
     let report = String::from_utf8_lossy(&output.stdout);
-    output.status.success().then(|| report.chars().take(MAX_REPORT_CHARS).collect())
+    Ok(output.status.success().then(|| report.chars().take(MAX_REPORT_CHARS).collect()))
 }
 
 /// The last line with content.
@@ -246,6 +300,9 @@ fn last_words(stderr: &str, stdout: &str) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, Instant};
+
+    const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(2), tell: |_| {} };
 
     async fn found(programs: &[(&str, &str)], trainer: Option<&str>) -> Trainers {
         let folder = tempfile::tempdir().unwrap();
@@ -257,7 +314,8 @@ mod tests {
         }
         let trainer = trainer.map(|words| words.split(' ').map(str::to_owned).collect());
         let search_path = Some(folder.path().to_str().unwrap().to_owned());
-        Trainers::find(&RunnerSettings { search_path, trainer, ..RunnerSettings::default() }).await
+        let settings = RunnerSettings { search_path, trainer, ..RunnerSettings::default() };
+        Trainers::find(&settings, PATIENCE).await
     }
 
     const WORKS: &str = "[ \"$1\" = --version ] && echo 'sleap-nn 0.3.5'; exit 0";
@@ -266,7 +324,7 @@ mod tests {
     async fn every_trainer_is_found_with_its_version() {
         for name in ["sleap-nn", "sleap"] {
             let found = found(&[(name, WORKS)], None).await;
-            assert_eq!(found.version.as_deref(), Some("0.3.5"), "{name}");
+            assert_eq!(found.version.known(), Some("0.3.5"), "{name}");
             assert_eq!(found.problems(), [""; 0], "{name}");
         }
         let legacy = found(&[("sleap-train", "exit 1")], None).await;
@@ -288,6 +346,21 @@ mod tests {
         }
         let none = found(&[], None).await.problems();
         assert!(none.len() == 1 && none[0].contains("uv tool install"), "{none:?}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_waited_for_once_and_named() {
+        let start = Instant::now();
+        let mute = found(&[("sleap-nn", "/bin/sleep 600")], None).await;
+        let problem = &mute.problems()[0];
+        assert!(problem.contains("sleap-nn train --help` does not answer within 2 s"), "{problem}");
+        assert!(start.elapsed() < PATIENCE.limit * 2);
+        let late =
+            found(&[("sleap-nn", "[ \"$1\" = --version ] && /bin/sleep 600; exit 0")], None).await;
+        assert_eq!(late.problems(), [""; 0]);
+        assert!(
+            matches!(&late.version, TrainerVersion::Silent(words) if words.contains("--version`"))
+        );
     }
 
     #[tokio::test]

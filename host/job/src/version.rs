@@ -4,17 +4,44 @@
 use super::command::CommandLine;
 use super::interpreter::interpreter;
 use super::settings::RunnerSettings;
+use sleap_rtc_base::patience::BoundedWait;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the program may take to print its version.
-const ASK_LIMIT: Duration = Duration::from_secs(120);
+const ASK_LIMIT: Duration = Duration::from_secs(20);
+
+/// The version of a trainer, as far as it can be found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrainerVersion {
+    /// sleap-nn's version, or SLEAP's.
+    Known(String),
+    /// The program does not say.
+    Unknown,
+    /// The program does not answer in time. These words say which, and the question.
+    Silent(String),
+}
+
+impl TrainerVersion {
+    /// The version, if it is known.
+    pub fn known(&self) -> Option<&str> {
+        match self {
+            Self::Known(version) => Some(version),
+            Self::Unknown | Self::Silent(_) => None,
+        }
+    }
+}
 
 /// The version of the sleap-nn or SLEAP to which `program` belongs.
-pub(crate) async fn of(program: &Path, settings: &RunnerSettings) -> Option<String> {
+pub(crate) async fn of(
+    program: &Path,
+    settings: &RunnerSettings,
+    patience: BoundedWait,
+) -> TrainerVersion {
     match installed_version(program) {
-        Some(version) => Some(version),
-        None => ask(program, settings).await,
+        Some(version) => TrainerVersion::Known(version),
+        None => ask(program, settings, patience).await,
     }
 }
 
@@ -39,11 +66,25 @@ fn version_in(packages: &Path, package: &str) -> Option<String> {
     })
 }
 
-async fn ask(program: &Path, settings: &RunnerSettings) -> Option<String> {
+async fn ask(program: &Path, settings: &RunnerSettings, patience: BoundedWait) -> TrainerVersion {
     let arguments = vec!["--version".to_owned()];
     let question = CommandLine { program: program.to_owned(), arguments };
-    let output = settings.answer(&question, ASK_LIMIT).await.ok()?;
-    [output.stdout, output.stderr].iter().find_map(|text| said(&String::from_utf8_lossy(text)))
+    let patience = BoundedWait { limit: patience.limit.min(ASK_LIMIT), ..patience };
+    let output = match settings.answer(&question, patience).await {
+        Ok(output) => output,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            return TrainerVersion::Silent(silence(&question, patience));
+        }
+        Err(_) => return TrainerVersion::Unknown,
+    };
+    let texts = [output.stdout, output.stderr];
+    let version = texts.iter().find_map(|text| said(&String::from_utf8_lossy(text)));
+    version.map_or(TrainerVersion::Unknown, TrainerVersion::Known)
+}
+
+/// That a program does not answer, in words.
+pub(crate) fn silence(question: &CommandLine, patience: BoundedWait) -> String {
+    format!("{} does not answer within {} s", question.quoted(), patience.limit.as_secs())
 }
 
 /// The version in what a program prints. Libraries print others, in warnings.
@@ -107,6 +148,7 @@ mod tests {
         let program = stand_in();
         assert_eq!(installed_version(&program), None);
         let settings = RunnerSettings::default();
-        assert_eq!(ask(&program, &settings).await.as_deref(), Some("0.3.5"));
+        let patience = BoundedWait { limit: ASK_LIMIT, tell: |_| {} };
+        assert_eq!(ask(&program, &settings, patience).await.known(), Some("0.3.5"));
     }
 }

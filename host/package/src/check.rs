@@ -5,6 +5,7 @@
 //! the file, the line or the key. What cannot be read is left to the trainer.
 
 mod devices;
+mod model_types;
 mod names;
 mod outside;
 mod tracking;
@@ -76,7 +77,7 @@ pub enum CheckError {
     #[error(transparent)]
     Script(#[from] ScriptError),
     /// The package lacks a file or folder.
-    #[error("the package lacks {name}, which {by} names")]
+    #[error("the package lacks {}, which {by} names", visible(name))]
     Missing {
         /// The missing path, as it is written.
         name: String,
@@ -196,6 +197,24 @@ pub enum CheckError {
     /// Labels for a training contain no labelled frame.
     #[error("{0} has no labelled frames to train on")]
     NoFrames(RelPath),
+    /// Labels for a training contain only predicted instances.
+    #[error(
+        "{0} has no instance that a user has placed, and sleap-nn passes over predicted ones: correct some in \
+         SLEAP, or set data_config.user_instances_only to false"
+    )]
+    NoUserInstances(RelPath),
+    /// The data are no labels, and have no name of a video.
+    #[error(
+        "{0} has a name of no video that sleap-nn reads ({readable}): convert it, for example by \
+         `ffmpeg -i INPUT OUTPUT.mp4`",
+        readable = tracking::VIDEOS.join(", ")
+    )]
+    VideoType(String),
+    /// The name of the predictions does not say their format.
+    #[error(
+        "the predictions' name {0} has no ending, by which sleap-nn knows the format: call it {0}.slp"
+    )]
+    OutputType(RelPath),
     /// The labels do not have the requested video.
     #[error("{labels} has no video {index}: it has {count}, counted from 0")]
     VideoIndex {
@@ -227,6 +246,27 @@ pub enum CheckError {
         /// The checkpoint, as it is written.
         written: String,
     },
+    /// A folder or an empty file is named where a file with content is needed.
+    #[error("{by} names {name}, which {is}, and a file is needed")]
+    NoFile {
+        /// The path, as it is written.
+        name: String,
+        /// The file in which the path is written.
+        by: String,
+        /// What it is.
+        is: &'static str,
+    },
+    /// Two models that do not predict together.
+    #[error(
+        "the models {first} and {second} do not predict together: sleap-nn would use only one of them; \
+         name one model of each type, such as a centroid and a centered_instance"
+    )]
+    ModelTypes {
+        /// A model, and its type.
+        first: String,
+        /// Another one.
+        second: String,
+    },
     /// A folder does not contain a trained model.
     #[error("{folder} is not a trained model: it has no {lacks}")]
     Model {
@@ -235,6 +275,14 @@ pub enum CheckError {
         /// The missing file.
         lacks: &'static str,
     },
+}
+
+/// A name in an error. White space at its ends, or a line in its middle, would not be seen.
+fn visible(name: &str) -> String {
+    match name.is_empty() || name.trim() != name || name.contains('\n') {
+        true => format!("{name:?}"),
+        false => name.to_owned(),
+    }
 }
 
 fn at_key(key: &str) -> String {
@@ -276,16 +324,27 @@ pub fn check(
     for (index, run) in checked.runs.iter_mut().enumerate() {
         match run {
             Run::Train(train) => {
-                made.push((training::check(with, train, &mut checked.remarks)?, index));
+                let name = training::check(with, train, &mut checked.remarks)?;
+                made.push(MadeModel { name, run: index, config: train.config.path.clone() });
             }
             Run::TrainLegacy(train) => {
-                made.push((training::check_legacy(with, train, &mut checked.remarks)?, index));
+                let name = training::check_legacy(with, train, &mut checked.remarks)?;
+                made.push(MadeModel { name, run: index, config: train.config.path.clone() });
             }
             Run::Track(track) => tracking::check(with, track, &made, &mut checked.remarks)?,
         }
     }
     names::separate(&mut checked.runs);
     Ok(checked)
+}
+
+/// A model that a training of this package makes.
+struct MadeModel {
+    /// The name by which the package's scripts refer to it.
+    name: String,
+    /// The place of its training among the runs.
+    run: usize,
+    config: RelPath,
 }
 
 /// What the checks of one run need.

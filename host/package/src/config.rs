@@ -12,6 +12,8 @@ const MAX_NESTED_IN_LINE: usize = 32;
 /// The deepest indentation, in columns. Each level of a block needs one more, and the code that walks
 /// through a config needs stack for each.
 const MAX_INDENT: usize = 100;
+/// How Python writes its own values, such as tuples.
+const PYTHON_TAG: &str = "!!python/";
 const MAX_MODEL_TYPES: usize = 16;
 const MAX_TEXTS: usize = 256;
 
@@ -34,15 +36,27 @@ impl<'t> Config<'t> {
         if !is_within_bounds(text) {
             return Err("it is nested more deeply than any real config".to_owned());
         }
+        // The parser takes them for YAML's own tags.
+        if text.contains(PYTHON_TAG) {
+            return Err(format!("it has a tag `{PYTHON_TAG}…`, which trainers do not read"));
+        }
         let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
         if documents.len() > 1 {
             return Err("it has several YAML documents (`---`), and trainers read one".to_owned());
         }
         let root = documents.into_iter().next().ok_or("it is empty")?;
+        if let Some(why) = misread(&root) {
+            return Err(why);
+        }
         match root.as_mapping() {
             Some(_) => Ok(Self { root }),
             None => Err("it is not a mapping of names to values".to_owned()),
         }
+    }
+
+    /// The keys of the mapping at `key` that are set, if it has that mapping.
+    pub fn keys_set(&self, key: &str) -> Option<Vec<String>> {
+        self.get(key).filter(|node| node.as_mapping().is_some()).map(set_keys)
     }
 
     /// Whether it is a config of sleap-nn.
@@ -128,11 +142,20 @@ impl Settings<'_> {
 
     /// Whether the dotted `key` is set to true.
     pub fn is_on(&self, key: &str) -> bool {
+        self.word(key).is_some_and(|word| word.eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether the dotted `key` is set to false.
+    pub fn is_off(&self, key: &str) -> bool {
+        self.word(key).is_some_and(|word| word.eq_ignore_ascii_case("false"))
+    }
+
+    fn word(&self, key: &str) -> Option<String> {
         let changed = self.changes.iter().find(|setting| setting.key == key);
         match changed.map(|setting| &setting.value) {
-            Some(Value::Bare(word) | Value::Text(word)) => word.eq_ignore_ascii_case("true"),
-            Some(Value::Removed) => false,
-            None => self.text(key).is_some_and(|word| word.eq_ignore_ascii_case("true")),
+            Some(Value::Bare(word) | Value::Text(word)) => Some(word.clone()),
+            Some(Value::Removed) => None,
+            None => self.text(key),
         }
     }
 }
@@ -144,6 +167,23 @@ fn scalar(node: &Yaml<'_>) -> Option<String> {
     let number = || node.as_floating_point().map(|number| number.to_string());
     let truth = || node.as_bool().map(|truth| truth.to_string());
     text.or_else(whole).or_else(number).or_else(truth)
+}
+
+/// What a trainer reads otherwise than this module, or not at all.
+fn misread(node: &Yaml<'_>) -> Option<String> {
+    if let Yaml::Tagged(tag, _) = node {
+        return Some(format!("it has the tag `{tag}`, which trainers do not read: leave it out"));
+    }
+    let mut items = node.as_vec().into_iter().flatten();
+    let mut entries = node.as_mapping().into_iter().flatten();
+    items.find_map(misread).or_else(|| {
+        entries.find_map(|(name, value)| match name.as_str() {
+            Some("<<") => {
+                Some("it has a merge key (`<<`): write out what it stands for".to_owned())
+            }
+            _ => misread(name).or_else(|| misread(value)),
+        })
+    })
 }
 
 /// Visits the texts below `node`, whose dotted key is `key`. The parser has bounded the depth.

@@ -24,6 +24,8 @@ pub struct Labels {
     pub labelled_frames: Option<u64>,
     /// The number of instances in them.
     pub labelled_instances: Option<u64>,
+    /// The number of instances that a user has placed. The others are predicted.
+    pub user_instances: Option<u64>,
     /// The number of frames in all videos.
     pub video_frames: Option<u64>,
     /// The size of the first video's frames.
@@ -144,7 +146,15 @@ fn read(mut file: Box<dyn ReadSeek>) -> Option<Labels> {
         .reduce(|a, b| a?.checked_add(b?))
         .flatten();
     let frames = frames(&file, &videos);
-    Some(Labels { labelled_frames, labelled_instances, video_frames, image, videos, frames })
+    Some(Labels {
+        labelled_frames,
+        labelled_instances,
+        user_instances: user_instances(&file),
+        video_frames,
+        image,
+        videos,
+        frames,
+    })
 }
 
 fn videos(file: &Hdf5File) -> Vec<Video> {
@@ -185,6 +195,21 @@ fn video(json: &str) -> Video {
     let dataset = text(backend, "dataset").unwrap_or_default();
     let group = dataset.strip_prefix("video").and_then(|rest| rest.split('/').next()?.parse().ok());
     Video { files: many.unwrap_or_else(one), is_embedded, shape, group, frames: None }
+}
+
+/// The number of instances of the kind that users place.
+fn user_instances(file: &Hdf5File) -> Option<u64> {
+    const BY_USER: u8 = 0;
+    let instances = file.dataset("instances").ok()?;
+    let Datatype::Compound { size, fields } = instances.dtype() else { return None };
+    let field = fields.iter().find(|field| field.name == "instance_type")?;
+    let Datatype::FixedPoint { size: 1, .. } = field.datatype else { return None };
+    let (at, size) = (field.byte_offset as usize, *size as usize);
+    if at >= size {
+        return None;
+    }
+    let bytes = instances.read_native_bytes().ok()?;
+    u64::try_from(bytes.chunks_exact(size).filter(|row| row[at] == BY_USER).count()).ok()
 }
 
 /// The labelled frames. A frame of an embedded video refers to the video by its group in the file.

@@ -7,7 +7,7 @@
 //! ```text
 //! client                                   worker
 //! Submit ───────────────────────────────▶
-//!        ◀─────────────────────────────── Accepted | Refused
+//!        ◀─────────────────────────────── Preparing…, Accepted | Refused
 //! Transfer(Manifest, Pieces…) ──────────▶
 //!        ◀─────────────────────────────── Transfer(Want)
 //! chunks ───────────────────────────────▶
@@ -135,6 +135,11 @@ pub enum WorkerFrame {
         /// What the worker expects of the job.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outlook: Option<Box<Outlook>>,
+    },
+    /// The worker cannot answer yet. It repeats this while it gets ready.
+    Preparing {
+        /// What it does meanwhile, for people.
+        what: String,
     },
     /// The worker refuses the job. It closes the connection after this.
     Refused {

@@ -28,4 +28,9 @@ impl KnownRooms {
             found => Ok(Some(found?.clone())),
         }
     }
+
+    /// Whether a command without options has a room here.
+    pub(crate) fn has_usual(&self) -> bool {
+        matches!(self.find(None), Ok(Some(_)))
+    }
 }

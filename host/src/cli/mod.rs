@@ -300,7 +300,7 @@ fn parse_in(
         }
         #[cfg(all(feature = "client", feature = "worker"))]
         CommandArgs::Doctor(args) => {
-            let (options, overrides) = args.check()?;
+            let (options, overrides) = args.check(environment)?;
             Command::Doctor(options, load(overrides)?)
         }
         #[cfg(feature = "client")]

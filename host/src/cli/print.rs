@@ -12,6 +12,11 @@ pub fn raw(text: &str) -> io::Result<()> {
     ignore_closed_pipe(write(&mut io::stdout().lock(), text))
 }
 
+/// Says on standard error what a command waits for.
+pub fn waiting(words: &str) {
+    error(&format!("{words} …\n"));
+}
+
 /// Writes `text` to standard error, ignoring errors: there is nowhere left to report them.
 pub fn error(text: &str) {
     let _ = write(&mut io::stderr().lock(), text);

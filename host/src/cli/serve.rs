@@ -5,7 +5,7 @@ use super::print;
 use super::signaling::{Serving, SignalingOptions};
 use crate::config::Config;
 use crate::nearby::Announcement;
-use crate::worker::{self, WorkerOptions};
+use crate::worker::{self, RunningWorker, WorkerOptions};
 use sleap_rtc_signaling::client::{Address, Endpoints};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -21,7 +21,11 @@ pub(crate) async fn run(
     mut config: Config,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let serving = Serving::open(SignalingOptions::configured(), config.server.clone())?;
+    let serving = Serving::open(SignalingOptions::configured(), config.server.clone());
+    let serving = serving.map_err(|failure| match RunningWorker::of(&config.worker.state_dir) {
+        Some(other) => failure.hint(format!("your worker ({other}) runs: {}", other.advice())),
+        None => failure,
+    })?;
     let addresses = serving.addresses()?;
     let reached = if serving.has_tls() {
         check_name(config.signaling.first())?;
@@ -139,7 +143,8 @@ fn by_others(addresses: &[SocketAddr]) -> Result<Vec<Endpoints>, String> {
     let has_others = !addresses.iter().all(|address| is_local(&address));
     let mut hosts: Vec<(String, Vec<u16>)> = Vec::new();
     for address in addresses.iter().filter(|address| !has_others || !is_local(address)) {
-        for host in hosts_of(address.ip()) {
+        let twin = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        for host in hosts_of(address.ip(), addresses.contains(&twin)) {
             match hosts.iter_mut().find(|(known, _)| *known == host) {
                 Some((_, ports)) => ports.push(address.port()),
                 None => hosts.push((host, vec![address.port()])),
@@ -149,13 +154,15 @@ fn by_others(addresses: &[SocketAddr]) -> Result<Vec<Endpoints>, String> {
     hosts.iter().map(|(host, ports)| at(host, ports)).collect()
 }
 
-/// What others can call a server that listens at `ip`.
-fn hosts_of(ip: IpAddr) -> Vec<String> {
+/// What others can call a server that listens at `ip`. At `[::]` that is IPv4 too, unless it listens at
+/// `0.0.0.0` as well (`beside_ipv4`).
+fn hosts_of(ip: IpAddr, beside_ipv4: bool) -> Vec<String> {
     if !ip.is_unspecified() {
         return vec![in_url(ip)];
     }
-    let name = sleap_rtc_base::os::host_name();
-    [Some(name), towards_others(ip).map(in_url)].into_iter().flatten().collect()
+    let ipv4 = (ip.is_ipv6() && !beside_ipv4).then_some(Ipv4Addr::UNSPECIFIED.into());
+    let numbers = [ipv4, Some(ip)].into_iter().flatten().filter_map(towards_others).map(in_url);
+    std::iter::once(sleap_rtc_base::os::host_name()).chain(numbers).collect()
 }
 
 /// This machine's address on the network that leads out, of the same kind as `any`, if there is one.
@@ -215,5 +222,11 @@ mod tests {
         let any = options(&["0.0.0.0:9000", "[::]:9000"]);
         let is_usable = |text: &String| text.ends_with(":9000") && !text.contains("0.0.0.0");
         assert!(!any.is_empty() && any.iter().all(is_usable), "{any:?}");
+        // Both kinds, by one socket or by two.
+        let mut one = options(&["[::]:9000"]);
+        let mut two = any;
+        one.sort();
+        two.sort();
+        assert_eq!(one, two);
     }
 }

@@ -3,7 +3,8 @@
 use super::exit::{Exit, ExitWith, Failure};
 use super::{interrupt, print};
 use crate::config::ServerConfig;
-use sleap_rtc_base::os::at_each_hang_up;
+use sleap_rtc_base::os::{PortHolder, at_each_hang_up, port_holder};
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_signaling::server::{
     self, ClusterOptions, ServerError, ServerOptions, Tls, TlsFiles,
 };
@@ -13,6 +14,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// The most characters of another program's name.
+const MAX_COMMAND_CHARS: usize = 60;
 
 /// The examples under `--help`.
 pub(crate) const EXAMPLES: &str = "\
@@ -121,11 +125,9 @@ impl Serving {
             State::Configured => Store::open(&config.state),
         };
         let store = store.exit(Exit::Usage)?;
-        let listeners = server::listen(&addresses).exit(Exit::Connect).map_err(|failure| {
-            failure.hint(
-                "another program may use this port; choose another one with `sleap-rtc signaling \
-                 --listen ADDR:PORT`, or with `listen` under [signaling] in the configuration file",
-            )
+        let listeners = server::listen(&addresses).map_err(|error| {
+            let holder = port_holder(error.address.port());
+            Failure::new(Exit::Connect, error).hint(about(holder))
         })?;
         let options = ServerOptions {
             sockets: server::raise_descriptor_limit(),
@@ -157,6 +159,22 @@ impl Serving {
             ServerError::Cluster(_) => Failure::new(Exit::Connect, error),
             error => Failure::new(Exit::Unexpected, error),
         })
+    }
+}
+
+/// What to do about a port that is taken.
+fn about(holder: Option<PortHolder>) -> String {
+    const OTHER: &str = "choose another one with `sleap-rtc signaling --listen ADDR:PORT`, or with \
+                         `listen` under [signaling] in the configuration file";
+    match holder {
+        None => format!("another program may use this port; {OTHER}"),
+        Some(PortHolder { pid, command }) => {
+            let command = Printable::line(&command, MAX_COMMAND_CHARS);
+            format!(
+                "process {pid} of yours (`{command}`) uses this port, and a server goes on when its \
+                 terminal closes: `kill {pid}` ends it\nor {OTHER}"
+            )
+        }
     }
 }
 

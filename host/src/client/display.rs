@@ -83,6 +83,8 @@ enum Log {
 /// The user's view of one job.
 pub struct Display {
     worker: PeerId,
+    /// What the worker is called: its host's name, once that is known.
+    called: Printable,
     log: Log,
     view: Arc<Mutex<View>>,
     /// Draws the view; `None` where nothing can be drawn.
@@ -110,6 +112,7 @@ impl Display {
         let painter = draws.then(|| Painter::start(view.clone()));
         Self {
             worker: worker.clone(),
+            called: Printable::line(worker.as_str(), NAME_CHARS),
             log,
             view,
             painter,
@@ -127,19 +130,21 @@ impl Display {
 
     /// Names the job, and its worker as the room knows it.
     pub(crate) fn introduce(&mut self, job: &str, facts: Option<&WorkerFacts>) {
+        if let Some(host) = facts.and_then(|facts| facts.hostname.as_ref()) {
+            self.called = Printable::line(host, NAME_CHARS);
+        }
+        let called = self.called.clone();
         self.change(|view| {
             view.name = Printable::line(job, NAME_CHARS);
+            view.worker = called;
             let Some(facts) = facts else { return };
-            if let Some(host) = &facts.hostname {
-                view.worker = Printable::line(host, NAME_CHARS);
-            }
             let gpu = facts.accelerators.largest().map_or("CPU", |gpu| gpu.model.as_str());
             view.gpu = Some(Printable::line(gpu, NAME_CHARS));
         });
     }
 
-    /// Whether it draws the job, so that facts about its worker are of use.
-    pub(crate) fn draws_job(&self) -> bool {
+    /// Whether it draws the job.
+    fn draws_job(&self) -> bool {
         matches!(self.log, Log::View)
     }
 
@@ -213,7 +218,7 @@ impl Display {
         let now = Instant::now();
         let mut already = None;
         let mut line = String::new();
-        let worker = self.worker.clone();
+        let worker = self.called.clone();
         self.change(|view| {
             let is_new = view.transfer.as_ref().is_none_or(|meter| meter.direction != direction);
             if is_new {
@@ -248,7 +253,7 @@ impl Display {
         let mut meter = None;
         self.change(|view| meter = view.transfer.take());
         let meter = meter.filter(|meter: &Meter| meter.direction == direction);
-        let meter = meter.unwrap_or_else(|| Meter::new(direction, self.worker.as_str(), now));
+        let meter = meter.unwrap_or_else(|| Meter::new(direction, self.called.as_str(), now));
         match direction {
             Direction::Upload => self.traffic.sent_bytes += meter.sent_bytes(bytes),
             Direction::Download => self.traffic.received_bytes += meter.sent_bytes(bytes),
@@ -266,7 +271,7 @@ impl Display {
     /// The job waits for a slot. On a pipe only a new place is news, or a new reason of a cluster.
     pub(crate) fn waiting(&mut self, news: &QueueStatus) {
         let standing = (news.place, queue_text::cluster_reason(news));
-        let mut text = vec![queue_text::headline(&self.worker, news)];
+        let mut text = vec![queue_text::headline(&self.called, news)];
         text.extend(queue_text::table(&news.line, news.omitted_jobs));
         text.push(LEAVE_WAITING.to_owned());
         if self.painter.is_none() && self.waiting.as_ref() != Some(&standing) {
@@ -279,7 +284,7 @@ impl Display {
     /// Says why the job waits.
     pub(crate) fn why_it_waits(&mut self, news: &QueueStatus) {
         let reason = Printable::line(&news.reason.message, REASON_CHARS);
-        let mut text = vec![queue_text::headline(&self.worker, news)];
+        let mut text = vec![queue_text::headline(&self.called, news)];
         text.push(format!(
             "because: {reason} [{}]",
             Printable::line(&news.reason.code, NAME_CHARS)
@@ -294,7 +299,7 @@ impl Display {
         if self.waiting.take().is_some() {
             self.change(|view| view.waiting.clear());
             if !matches!(event, JobEvent::Finished { .. }) {
-                say(&format!("The job starts on {}.", self.worker));
+                say(&format!("The job starts on {}.", self.called));
             }
         }
     }
@@ -343,7 +348,7 @@ impl Display {
             Log::Digest(digest) => digest.skip_bars(false),
             Log::Whole(_) => {}
         }
-        let (worker, name) = (self.worker.clone(), Printable::line(name, NAME_CHARS));
+        let (worker, name) = (&self.called, Printable::line(name, NAME_CHARS));
         let (number, of) = (progress.run, progress.runs);
         let count = if of > 1 { format!(" ({number} of {of})") } else { String::new() };
         self.note(&format!("--- {name}{count} started on {worker}"));

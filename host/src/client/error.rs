@@ -205,6 +205,20 @@ pub enum UnknownJob {
         /// Where it should be.
         place: PathBuf,
     },
+    /// It has no result yet.
+    #[error("{job} has no result yet; `sleap-rtc attach {job}` waits for its end and downloads it")]
+    NotOver {
+        /// The job.
+        job: String,
+    },
+    /// The worker did not take it.
+    #[error("{job} has no result, because it was refused: {why}")]
+    WasRefused {
+        /// The job.
+        job: String,
+        /// Why.
+        why: String,
+    },
     /// The record cannot be read.
     #[error("the job's record is damaged; use its job string instead")]
     DamagedRecord,

@@ -49,10 +49,8 @@ async fn with_room(
     let mut display = Display::new(&job_ref.worker, detail);
     let progress = RecordUpdater::of(&config.client.jobs_dir, &job_ref.job);
     let first = or_interrupt(interrupts, connect(room, job_ref)).await?;
-    if display.draws_job() {
-        let name = progress.record().map_or(job_ref.job.as_str(), |record| &record.name);
-        display.introduce(name, room.facts(&job_ref.worker).await.as_ref());
-    }
+    let name = progress.record().map_or(job_ref.job.as_str(), |record| &record.name);
+    display.introduce(name, room.facts(&job_ref.worker).await.as_ref());
     let submission = Submission::existing(job_ref, action, &mut display, progress);
     let mut submission = submission.with_limits(&config.client);
     let patience = config.client.reconnect_for;

@@ -1,5 +1,6 @@
 //! What the room sees of this client.
 
+use crate::config::ClientConfig;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::capabilities::CLIENT_TAGS;
 use sleap_rtc_protocol::signaling::Metadata;
@@ -9,7 +10,7 @@ pub(crate) fn metadata(endpoint: Option<(String, Value)>) -> Metadata {
     let properties = json!({
         "sleap_version": "unknown",
         "platform": std::env::consts::OS,
-        "user_id": user().unwrap_or_else(|| "unknown".into()),
+        "user_id": login(),
     });
     Metadata {
         tags: CLIENT_TAGS.map(str::to_owned).to_vec(),
@@ -17,7 +18,13 @@ pub(crate) fn metadata(endpoint: Option<(String, Value)>) -> Metadata {
     }
 }
 
-/// The user's login name: a claim, not a proof.
-pub fn user() -> Option<String> {
-    std::env::var("USER").ok().or_else(|| std::env::var("USERNAME").ok())
+/// Whose jobs these are: a claim, not a proof.
+pub fn user(config: &ClientConfig) -> String {
+    config.user.clone().unwrap_or_else(login)
+}
+
+/// The user's login name. Services, containers and cron set no variables.
+fn login() -> String {
+    let named = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    named("USER").or_else(|| named("USERNAME")).unwrap_or_else(sleap_rtc_base::os::user_name)
 }

@@ -309,9 +309,7 @@ async fn submit(
         Talk::Python(connection, channel) => {
             let viewer = options.viewer.map(Viewer::open);
             let mut display = Display::new(&worker, Detail::of_job(&config.client));
-            if display.draws_job() {
-                display.introduce(&spec.name, room.facts(&worker).await.as_ref());
-            }
+            display.introduce(&spec.name, room.facts(&worker).await.as_ref());
             let (silence, stage) =
                 (config.client.python_silence, watch::Sender::new(Stage::Uploading));
             let work = python::run(channel, spec, job, silence, &stage, &mut display, viewer);
@@ -390,10 +388,10 @@ impl Submit<'_> {
         let Self { config, job_ref, spec, job, wait, submitting } = self;
         let worker = &job_ref.worker;
         let mut display = Display::new(worker, Detail::of_job(&config.client));
-        if display.draws_job() {
-            display.introduce(&spec.name, room.facts(worker).await.as_ref());
-        }
-        let record = Record::new(config, job_ref, job);
+        let facts = room.facts(worker).await;
+        display.introduce(&spec.name, facts.as_ref());
+        let host = facts.and_then(|facts| facts.hostname);
+        let record = Record::new(config, job_ref, job, host);
         let progress = record.announce(&config.client.jobs_dir, submitting, &mut display);
         let submission = Submission::new(job_ref, spec, job, &mut display, progress);
         let submission = submission.with_limits(&config.client).with_wait(wait);
@@ -405,6 +403,11 @@ impl Submit<'_> {
         let result = done.as_ref().ok().and_then(Option::as_deref);
         if let Some(end) = submission.end(result) {
             ending::notify(&config.client, &end, interrupts).await;
+        }
+        if let Err(error) = &done
+            && !submission.has_begun()
+        {
+            submission.not_taken(error);
         }
         match done {
             Ok(result) => Ok(result.unwrap_or_else(|| job.output.path().to_owned())),

@@ -16,6 +16,7 @@ use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::connection::ConnectionState;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::goal::Goal;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -86,15 +87,15 @@ pub(crate) async fn follow(
     interrupts: &mut Interrupts,
     patience: Duration,
 ) -> Result<Option<PathBuf>, ClientError> {
-    let mut link = first;
-    say(&format!("Connected to {worker}{}.", route(&link)));
+    let (mut link, called) = (first, room.called(worker).await);
+    say(&format!("Connected to {called}{}.", route(&link)));
     let mut patience = Patience::new(patience);
     loop {
         let goal = submission.goal();
         let dialer = Dialer { room, worker, goal, patience: &mut patience };
-        let done = match converse(dialer, &mut link, submission, interrupts).await {
+        let done = match converse(dialer, &called, &mut link, submission, interrupts).await {
             LinkEnd::Next(Ok(connected)) => {
-                say(&format!("Reconnected to {worker}{}.", route(&connected)));
+                say(&format!("Reconnected to {called}{}.", route(&connected)));
                 let earlier = std::mem::replace(&mut link, *connected);
                 // In the background: nothing depends on a lost connection.
                 tokio::spawn(earlier.close());
@@ -129,7 +130,7 @@ fn route(link: &ClientEnd) -> String {
 
 /// Shows the user changes of the connection's route. Never resolves.
 async fn show_route_changes(
-    worker: &PeerId,
+    called: &Printable,
     mut route: watch::Receiver<Option<Route>>,
 ) -> Infallible {
     let mut shown = route.borrow_and_update().clone();
@@ -137,7 +138,7 @@ async fn show_route_changes(
         let now = route.borrow_and_update().clone();
         if let Some(now) = now.filter(|now| shown.as_ref().is_none_or(|shown| shown.way != now.way))
         {
-            say(&format!("The connection to {worker} is now {now}."));
+            say(&format!("The connection to {called} is now {now}."));
             shown = Some(now);
         }
     }
@@ -147,17 +148,17 @@ async fn show_route_changes(
 /// Runs the conversation over one connection, and opens the next one when this one fails.
 async fn converse(
     mut dialer: Dialer<'_>,
+    called: &Printable,
     link: &mut ClientEnd,
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
 ) -> LinkEnd {
     let (liveness, cut, path, route) = (link.liveness(), link.cut(), link.state(), link.route());
-    let worker = dialer.worker.clone();
     let mut requested = pin!(interrupts.end_requested(submission.stage()));
     let mut conversing = pin!(submission.converse(link));
     let mut dialing = pin!(dialer.when_suspect(&liveness, path));
     tokio::select! {
-        never = show_route_changes(&worker, route) => match never {},
+        never = show_route_changes(called, route) => match never {},
         request = &mut requested => return LinkEnd::Requested(request),
         connected = &mut dialing => {
             // Ends a transfer in order; it may even complete.
@@ -172,7 +173,7 @@ async fn converse(
             done => return LinkEnd::Done(done),
         },
     }
-    say(&format!("Lost the connection to {worker}; reconnecting …"));
+    say(&format!("Lost the connection to {called}; reconnecting …"));
     record(&liveness, LivenessEvent::Closed);
     tokio::select! {
         request = requested => LinkEnd::Requested(request),

@@ -8,12 +8,14 @@ use super::{ClientError, Job, Join};
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::clock::now_s;
+use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::json_file;
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::transfer::BlobHash;
 use sleap_rtc_signaling::client::Servers;
 use sleap_rtc_trust::session::JobString;
@@ -25,6 +27,10 @@ use tokio::sync::watch;
 
 /// How often a record is saved while only the number of events changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The most characters of a host's name that are kept.
+const HOST_CHARS: usize = 60;
+/// The most characters of a refusal that are kept.
+const WHY_CHARS: usize = 500;
 /// How long an interrupted submission can be resumed by submitting the same package again.
 const RESUME_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,6 +42,9 @@ pub struct Record {
     /// The signaling servers.
     #[serde(flatten)]
     servers: Servers,
+    /// The worker's host, by its name in the room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
     /// The name for people.
     pub name: String,
     /// `training` or `inference`.
@@ -98,9 +107,21 @@ pub enum SeenState {
         /// Whether the result was downloaded.
         fetched: bool,
     },
+    /// The worker did not take it.
+    Refused {
+        /// Why.
+        why: String,
+    },
     /// A state that only a newer program knows.
     #[serde(other)]
     Unknown,
+}
+
+impl SeenState {
+    /// Whether nothing more happens to the job.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Over { .. } | Self::Refused { .. })
+    }
 }
 
 impl LastSeen {
@@ -203,6 +224,15 @@ impl RecordUpdater {
         }
     }
 
+    /// The worker did not take the job.
+    pub(crate) fn refused(&mut self, why: &ClientError) {
+        let Some((_, record)) = &mut self.kept else { return };
+        let why = Printable::line(&WithCauses(why).to_string(), WHY_CHARS).to_string();
+        record.last_seen.at_s = now_s();
+        record.last_seen.state = SeenState::Refused { why };
+        self.save();
+    }
+
     /// The result was downloaded.
     pub(crate) fn fetched(&mut self) {
         let Some((_, record)) = &mut self.kept else { return };
@@ -232,11 +262,17 @@ impl Drop for RecordUpdater {
 }
 
 impl Record {
-    pub(crate) fn new(config: &Config, job_ref: &JobString, job: &Job) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        job_ref: &JobString,
+        job: &Job,
+        host: Option<String>,
+    ) -> Self {
         let output = job.output.path();
         Self {
             string: job_ref.to_string(),
             servers: config.signaling.clone(),
+            host: host.map(|host| Printable::line(&host, HOST_CHARS).to_string()),
             name: job.name.clone(),
             job_type: job.description.job_type,
             submitted_s: now_s(),

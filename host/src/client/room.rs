@@ -6,7 +6,7 @@ mod trusting;
 use super::ClientError;
 use super::connect::{ConnectFailure, Connector, Offer, Talk};
 use super::display::say;
-use super::error::{JobRefused, NoWorker};
+use super::error::{JobRefused, NAME_CHARS, NoWorker};
 use super::introduction::metadata;
 use super::trust::Trust;
 use crate::config::Config;
@@ -18,6 +18,7 @@ use sleap_rtc_protocol::offer_reply::{OfferRefusal, OfferReply};
 use sleap_rtc_protocol::signaling::{
     AppMessage, ClientMessage, Filters, PeerInfo, PeerMessage, Role, ServerMessage,
 };
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
     HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
@@ -176,6 +177,12 @@ impl Room {
     pub(crate) async fn facts(&self, worker: &PeerId) -> Option<WorkerFacts> {
         let workers = self.workers(None).await.ok()?;
         workers.into_iter().find(|facts| facts.peer_id == *worker)
+    }
+
+    /// What people call the worker: its host's name, or else its id.
+    pub(crate) async fn called(&self, worker: &PeerId) -> Printable {
+        let host = self.facts(worker).await.and_then(|facts| facts.hostname);
+        Printable::line(host.as_deref().unwrap_or(worker.as_str()), NAME_CHARS)
     }
 
     /// The workers of the room, kept up to date.

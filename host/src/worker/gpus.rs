@@ -6,6 +6,7 @@ use super::coordinator::CoordinatorHandle;
 use super::gpu_pool::GpuPool;
 use crate::blocking::blocking;
 use rustix::process::{Pid, getsid};
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_gpu::{self as gpu, GpuProcess, Survey};
 use sleap_rtc_protocol::capabilities::Gpu;
 use std::collections::HashSet;
@@ -69,8 +70,14 @@ impl Surveys {
 /// Surveys the GPUs once, for a bounded time.
 pub(crate) async fn survey() -> Survey {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
-    let survey = blocking(move || gpu::survey_in_child(&program, LIMIT)).await;
-    survey.unwrap_or_else(|panicked| Survey::Unavailable(panicked.to_string()))
+    let asking = blocking(move || gpu::survey_in_child(&program, LIMIT));
+    // It ends by itself.
+    let patience = BoundedWait { limit: LIMIT * 2, tell: |words| info!("{words}") };
+    match patience.wait("the NVIDIA driver (NVML, then `nvidia-smi`)", asking).await {
+        Ok(Ok(survey)) => survey,
+        Ok(Err(panicked)) => Survey::Unavailable(panicked.to_string()),
+        Err(silent) => Survey::Unavailable(silent.to_string()),
+    }
 }
 
 /// Surveys the GPUs until `shutdown`: after each interval, and whenever a job starts, ends or is decided

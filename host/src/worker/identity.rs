@@ -5,14 +5,18 @@ use serde::{Deserialize, Serialize};
 use sleap_rtc_base::folder::private;
 use sleap_rtc_base::json_file;
 use sleap_rtc_base::lock;
-use sleap_rtc_protocol::ids::{IdToken, PeerId};
+use sleap_rtc_base::os::host_name;
+use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomId};
 use sleap_rtc_signaling::client::{Endpoints, HttpApi, PeerIdentity, Servers};
 use sleap_rtc_trust::credential::{Credential, PeerPart, RoomToken};
+use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "identity.json";
+/// Locked by the worker that uses the folder, which it names.
+const LOCK: &str = "lock";
 /// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the server.
 const KEYS: &str = "room-keys.json";
 
@@ -20,10 +24,13 @@ const KEYS: &str = "room-keys.json";
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Another worker uses it.
-    #[error(
-        "another worker uses the state folder {0}; stop it, or give this one its own with --state-dir"
-    )]
-    Locked(PathBuf),
+    #[error("another worker ({holder}) uses the state folder {path}; {}", .holder.advice())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Which worker.
+        holder: RunningWorker,
+    },
     /// It cannot be read or written.
     #[error("cannot use the state folder {path}")]
     Io {
@@ -33,6 +40,58 @@ pub enum IdentityError {
         #[source]
         source: io::Error,
     },
+}
+
+/// A worker that holds its state folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningWorker {
+    host: String,
+    pid: u32,
+    #[serde(skip)]
+    room: Option<RoomId>,
+}
+
+impl RunningWorker {
+    /// The worker that uses the state folder, if one does.
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
+        let file = File::open(folder.join(LOCK)).ok()?;
+        let locked = lock::exclusive(&file, folder);
+        let is_held = locked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        is_held.then(|| Self::read(folder))
+    }
+
+    /// What the folder says about the worker that holds it. Older versions have written nothing.
+    fn read(folder: &Path) -> Self {
+        let holder: Option<Self> = json_file::load(&folder.join(LOCK)).ok().flatten();
+        let saved: Option<SavedIdentities> = json_file::load(&folder.join(FILE)).ok().flatten();
+        Self { room: saved.map(|saved| saved.last.room.room_id), ..holder.unwrap_or_default() }
+    }
+
+    /// What its user can do.
+    pub(crate) fn advice(&self) -> String {
+        let end = match (self.pid, self.host == host_name()) {
+            (0, _) => "stop it".to_owned(),
+            (pid, true) => format!("`kill {pid}` ends it, and its jobs go on"),
+            (pid, false) => format!("`kill {pid}` on {} ends it, and its jobs go on", self.host),
+        };
+        format!(
+            "it goes on when its terminal closes: {end}; or give this one a state folder of its own with \
+             --state-dir"
+        )
+    }
+}
+
+impl fmt::Display for RunningWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            0 => f.write_str("an older one")?,
+            pid => write!(f, "process {pid}")?,
+        }
+        match &self.room {
+            Some(room) => write!(f, ", room {room}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The worker's state folder, locked for as long as this value lives.
@@ -70,14 +129,20 @@ impl StateFolder {
     pub(crate) fn lock(path: &Path) -> Result<Self, IdentityError> {
         let io = |source| IdentityError::Io { path: path.to_owned(), source };
         private(path).map_err(io)?;
-        let file = File::create(path.join("lock")).map_err(io)?;
+        let kept = File::options().create(true).truncate(false).write(true).open(path.join(LOCK));
+        let mut file = kept.map_err(io)?;
         match lock::exclusive(&file, path) {
-            Ok(_) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(IdentityError::Locked(path.to_owned()))
+                let (path, holder) = (path.to_owned(), RunningWorker::read(path));
+                return Err(IdentityError::Locked { path, holder });
             }
-            Err(error) => Err(io(error)),
+            Err(error) => return Err(io(error)),
         }
+        let own = RunningWorker { host: host_name(), pid: std::process::id(), room: None };
+        let own = serde_json::to_vec(&own).map_err(|error| io(error.into()))?;
+        file.set_len(0).and_then(|()| file.write_all(&own)).map_err(io)?;
+        Ok(Self { path: path.to_owned(), _lock: file })
     }
 
     /// The identities of earlier runs, the last one first. A damaged file counts as none.

@@ -97,6 +97,7 @@ use coordinator::{Coordinator, Machine};
 use gpu_pool::GpuIdentity;
 use gpus::Surveys;
 use history::History;
+pub use identity::RunningWorker;
 use identity::{IdentityError, StateFolder};
 use job_ends::JobEnds;
 use last_gpus::RememberedGpus;
@@ -301,6 +302,14 @@ impl WorkerContext {
         let text = "this worker takes connections over iroh alone (`transport` under [ice]); use a \
                     client that has it, with `--transport auto`";
         Err(Refusal::new(RefusalCode::Invalid, text))
+    }
+
+    /// Waits until it is known whether the trainers of this machine work.
+    pub(crate) async fn trainers_searched(&self) -> Result<(), Refusal> {
+        match self.executor.is_local() {
+            true => self.trainers.searched().await,
+            false => Ok(()),
+        }
     }
 
     /// Refuses a job whose trainer is missing or broken.

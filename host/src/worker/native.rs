@@ -24,11 +24,14 @@ use sleap_rtc_trust::job_key;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 /// How long a client may take, after the job, to fetch the results over the same connection.
 const FETCH: Duration = Duration::from_secs(60);
+/// How often a client hears that the worker cannot answer yet.
+const PREPARING: Duration = Duration::from_secs(1);
 /// How long the last frame may take to reach the client.
 pub(crate) const FLUSH: Duration = Duration::from_secs(5);
 
@@ -127,7 +130,10 @@ async fn submit(
     }
     let upload = match upload {
         Some(upload) => upload,
-        None => begin(client, spec).await?,
+        None => {
+            until_searched(client, link).await?;
+            begin(client, spec).await?
+        }
     };
     let folder = upload.staged.folder().clone();
     let handle = match stage(client, link, upload).await? {
@@ -149,6 +155,18 @@ fn has_begun(folder: &JobFolder) -> bool {
                 || folder.last_event().is_ok_and(|last| last.is_some_and(|last| last.seq > 1))
         }
         Ok(JobState::Staging) | Err(_) => false,
+    }
+}
+
+/// Waits until this worker knows whether its trainers work, before anything is uploaded for them.
+async fn until_searched(client: &Client, link: &mut WorkerEnd) -> Result<(), ConnectionError> {
+    let mut searched = pin!(client.context.trainers_searched());
+    loop {
+        if let Ok(searched) = timeout(PREPARING, link.meanwhile(searched.as_mut())).await {
+            return Ok(searched?);
+        }
+        let what = "it has just started, and asks its trainer whether it works".to_owned();
+        link.send(&WorkerFrame::Preparing { what }).await?;
     }
 }
 
@@ -275,7 +293,7 @@ async fn until_complete(
                 let within = client.context.resume_within;
                 client.coordinator.step(owner, HandoverStep::Lost(within)).await;
                 info!(%job, within_s = within.as_secs(), "connection lost; waiting for the client to reconnect");
-                let Ok(next) = tokio::time::timeout(within, upload.successor()).await else {
+                let Ok(next) = timeout(within, upload.successor()).await else {
                     return Err(why);
                 };
                 next

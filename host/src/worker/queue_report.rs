@@ -98,8 +98,7 @@ impl QueueReport {
     /// The same, where a cluster would start a further job at that time, in milliseconds since 1970.
     pub(crate) fn in_cluster(mut self, starts_ms: Option<u64>) -> Self {
         if let Some(starts_ms) = starts_ms {
-            let seconds = round_up_s(starts_ms.saturating_sub(now_ms()) / 1000);
-            self.properties.insert(EXPECTED_START.to_owned(), json!(seconds));
+            self.properties.insert(EXPECTED_START.to_owned(), json!(until(starts_ms)));
         }
         self
     }
@@ -130,8 +129,7 @@ fn pending(running: &HashMap<JobId, Running>) -> Vec<(JobId, QueueStatus)> {
         running.iter().filter_map(|(job, of)| Some((job, of, of.pending.as_ref()?))).collect();
     waiting.sort_by_key(|(_, of, _)| of.published.since_ms);
     let news = |(index, (job, of, pending)): (usize, (&JobId, &Running, &ClusterWait))| {
-        let starts_in_s =
-            pending.starts_ms.map(|at| round_up_s(at.saturating_sub(now_ms()) / 1000));
+        let starts_in_s = pending.starts_ms.map(until);
         let place = u32::try_from(index + 1).ok();
         let since_ms = of.published.since_ms;
         let own = QueueRow {
@@ -147,6 +145,11 @@ fn pending(running: &HashMap<JobId, Running>) -> Vec<(JobId, QueueStatus)> {
         (job.clone(), told)
     };
     waiting.into_iter().enumerate().map(news).collect()
+}
+
+/// The time until then, in seconds. What has not started yet does not start now.
+fn until(at_ms: u64) -> u64 {
+    round_up_s((at_ms.saturating_sub(now_ms()) / 1000).max(1))
 }
 
 /// When each job of the line starts, and when a further one would.

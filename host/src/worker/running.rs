@@ -82,7 +82,8 @@ impl Running {
     pub(crate) fn left_s(&self) -> Option<u64> {
         let JobProgress { runs, left, .. } = &self.published.progress;
         if let (0 | 1, Some(left)) = (runs, left) {
-            return Some(round_up_s(left.seconds));
+            // While it runs, its slot is not free.
+            return Some(round_up_s(left.seconds.max(1)));
         }
         let age_s = now_ms().saturating_sub(self.began_ms()) / 1000;
         self.runs_s?.checked_sub(age_s).filter(|left_s| *left_s > 0).map(round_up_s)

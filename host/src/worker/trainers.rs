@@ -4,7 +4,8 @@
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::gpus::report_changes;
-use sleap_rtc_job::trainers::{Trainer, Trainers};
+use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_job::trainers::{Trainer, TrainerVersion, Trainers};
 use sleap_rtc_job::{Confinement, ReadScope};
 use sleap_rtc_protocol::capabilities::SANDBOX;
 use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
@@ -20,8 +21,12 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// after two seconds without an answer. Until the search is done, every job is accepted.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long the start of a job waits for the first search, which finds out what the job may read. Its
-/// client waits two minutes.
+/// How long a trainer may take to answer. Imports take many seconds on a cold disk.
+const SEARCH: BoundedWait =
+    BoundedWait { limit: Duration::from_secs(90), tell: |words| info!("{words}") };
+
+/// How long a job waits for the first search, which finds out whether its trainer works and what it may
+/// read. Its client waits two minutes.
 const START_PATIENCE: Duration = Duration::from_secs(100);
 
 /// The trainers; `None` until the first search is done.
@@ -35,6 +40,16 @@ impl KnownTrainers {
     /// Refuses a job whose trainer is missing or broken.
     pub(crate) async fn check(&self, job: &JobDescription) -> Result<(), Refusal> {
         self.check_within(job, PATIENCE).await
+    }
+
+    /// Waits for the end of the first search, or for as long as a job may wait for it.
+    pub(crate) async fn searched(&self) -> Result<(), Refusal> {
+        let mut known = self.0.subscribe();
+        let first = tokio::time::timeout(START_PATIENCE, known.wait_for(Option::is_some)).await;
+        first.map(drop).map_err(|_| {
+            let text = "this worker still asks its trainer whether it works; try again in a minute";
+            Refusal::new(RefusalCode::Other, text)
+        })
     }
 
     async fn check_within(&self, job: &JobDescription, patience: Duration) -> Result<(), Refusal> {
@@ -78,13 +93,13 @@ pub(crate) async fn watch(
 ) {
     let searching = async {
         loop {
-            let trainers = Trainers::find(&context.runner.settings).await;
+            let trainers = Trainers::find(&context.runner.settings, SEARCH).await;
             report(&context, &trainers);
             let all_work = trainers.problems().is_empty();
             let settings = context.runner.settings.clone().reading(trainers.scope);
             let sandbox = settings.confinement.as_ref().map_or("off", Confinement::word);
             context.update_facts(|facts| {
-                facts.worker.sleap_version = trainers.version.clone();
+                facts.worker.sleap_version = trainers.version.known().map(str::to_owned);
                 facts.worker.properties.insert(SANDBOX.to_owned(), sandbox.into());
             });
             context.trainers.0.send_replace(Some(trainers));
@@ -108,8 +123,11 @@ fn report(context: &WorkerContext, trainers: &Trainers) {
     if before.as_ref().is_some_and(|before| before.training == trainers.training) {
         return;
     }
+    if let TrainerVersion::Silent(silence) = &trainers.version {
+        warn!("{silence}, so its version is not known");
+    }
     if let Trainer::Works(program) = &trainers.training {
-        let version = trainers.version.as_deref().unwrap_or("unknown");
+        let version = trainers.version.known().unwrap_or("unknown");
         info!(version, program = %program.display(), "sleap-nn found");
     }
 }
@@ -117,14 +135,20 @@ fn report(context: &WorkerContext, trainers: &Trainers) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sleap_rtc_job::trainers::Complaint;
+    use sleap_rtc_job::trainers::{Complaint, Trouble};
     use sleap_rtc_protocol::job::JobType;
 
     fn broken() -> Trainers {
         let works = Trainer::Works("/bin/sleap-nn".into());
-        let complaint = Complaint { words: "No module named 'torch'".into(), is_denied: false };
+        let words = "No module named 'torch'".into();
+        let complaint = Complaint { words, trouble: Trouble::Fails };
         let training = Trainer::Broken("/bin/sleap".into(), complaint);
-        Trainers { version: None, training, inference: works, scope: ReadScope::Listed }
+        Trainers {
+            version: TrainerVersion::Unknown,
+            training,
+            inference: works,
+            scope: ReadScope::Listed,
+        }
     }
 
     #[tokio::test]

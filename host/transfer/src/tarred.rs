@@ -2,7 +2,7 @@
 //! first.
 
 use bzip2::read::BzDecoder;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use sleap_rtc_package::ArchiveError;
 use sleap_rtc_package::names::{composed, is_os_junk};
 use sleap_rtc_protocol::transfer::MAX_FILES;
@@ -51,7 +51,7 @@ pub(crate) fn unpack(path: &Path) -> Result<(TempDir, Vec<ArchiveError>), Archiv
     let tar_bytes = file.metadata().map_err(unreadable)?.len();
     let reader: Box<dyn Read> = match packing(path).map_err(unreadable)? {
         None | Some(TarFilter::Plain) => Box::new(file),
-        Some(TarFilter::Gzip) => Box::new(GzDecoder::new(file)),
+        Some(TarFilter::Gzip) => Box::new(MultiGzDecoder::new(file)),
         Some(TarFilter::Bzip2) => Box::new(BzDecoder::new(file)),
         Some(TarFilter::Zstd) => {
             Box::new(zstd::stream::read::Decoder::new(file).map_err(unreadable)?)
@@ -62,9 +62,8 @@ pub(crate) fn unpack(path: &Path) -> Result<(TempDir, Vec<ArchiveError>), Archiv
     let damaged = |count: usize, why: io::Error| ArchiveError::NotAZip {
         path: path.to_owned(),
         why: match count {
-            0 => format!(
-                "it is neither a zip nor a tar; if it is compressed, unpack it first: {why}"
-            ),
+            // The reason would quote what is in the file.
+            0 => "it is neither a zip nor a tar; if it is compressed, unpack it first".to_owned(),
             _ => format!("it is a tar that cannot be unpacked: {why}"),
         },
     };

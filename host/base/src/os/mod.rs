@@ -29,6 +29,15 @@ pub struct DiskSpace {
     pub has_inodes: bool,
 }
 
+/// A process of this user that listens on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortHolder {
+    /// The process.
+    pub pid: u32,
+    /// Its program and its first word. What follows may be secret.
+    pub command: String,
+}
+
 /// A request to a process to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndRequest {

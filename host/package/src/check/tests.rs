@@ -317,10 +317,12 @@ fn impossible_predictions_are_refused() {
         ("-m models/gone", "lacks models/gone, which track-script.sh names"),
         ("--backbone_ckpt_path /etc/passwd", "lacks /etc/passwd"),
         ("-o two.pkg.slp", "would replace two.pkg.slp"),
+        ("-o predictions", "predictions has no ending"),
+        ("-i a.webm", "a.webm has a name of no video that sleap-nn reads (mp4, avi"),
         ("-m models/centroid/last.ckpt", "reads best.ckpt in a model's folder, not models/cen"),
     ] {
         let package = Package::tracking().write("models/centroid/last.ckpt", "x");
-        let package = package.write("a.mp4", "x");
+        let package = package.write("a.mp4", "x").write("a.webm", "x");
         let message = package.track(arguments).refusal();
         assert!(message.contains(expected), "{arguments}: {message}");
     }
@@ -336,6 +338,84 @@ fn impossible_predictions_are_refused() {
     let Run::Track(track) = package.checked().runs.remove(0) else { panic!() };
     let Model::Named(place) = &track.models[1] else { panic!() };
     assert_eq!(place.path.as_str(), "models/centered_instance");
+}
+
+#[test]
+fn what_every_trainer_refuses_is_found_before() {
+    let train = |arguments: &str| Package::single().train(arguments).refusal();
+    for (arguments, why) in [
+        ("trainer_config.max_epochs=ten", "max_epochs is \"ten\", which is not a whole number"),
+        ("trainer_config.max_epochs=", "max_epochs is \"\", which is not"),
+        ("trainer_config.train_data_loader.batch_size=0", "batch_size is 0"),
+        ("trainer_config.train_data_loader.batch_size=1.5", "batch_size is \"1.5\""),
+    ] {
+        assert!(train(arguments).contains(why), "{arguments}: {}", train(arguments));
+    }
+    for number in ["1_000", "0x10", "+3"] {
+        Package::single().train(&format!("trainer_config.max_epochs={number}")).checked();
+    }
+    let changed = |key: &str, line: &str| Package::single().train("").config(key, line).refusal();
+    for (key, line, why) in [
+        ("centroid", "    centroid: {confmaps: 1}", "sets single_instance and centroid"),
+        ("convnext", "    convnext: {a: 1}", "sets unet and convnext"),
+        ("max_epochs", "  <<: {max_epochs: 3}", "merge key"),
+        ("max_epochs", "  max_epochs: !!python/tuple [1]", "`!!python/"),
+    ] {
+        assert!(changed(key, line).contains(why), "{line}: {}", changed(key, line));
+    }
+    for (line, why) in [
+        ("  val_labels_path: \"one.pkg.slp \"", "lacks \"one.pkg.slp \""),
+        ("  val_labels_path: old", "names old, which is a folder"),
+        ("  val_labels_path: old/a.csv", "old/a.csv is not a SLEAP labels file"),
+    ] {
+        let package = Package::single().train("").write("old/a.csv", "a,b");
+        let message = package.config("val_labels_path", line).refusal();
+        assert!(message.contains(why), "{line}: {message}");
+    }
+    let weights = "  pretrained_backbone_weights: best.ckpt";
+    let package = Package::single().train("").write("best.ckpt", "");
+    let message = package.config("pretrained_backbone_weights", weights).refusal();
+    assert!(message.contains("best.ckpt, which is empty"), "{message}");
+}
+
+#[test]
+fn labels_without_instances_of_a_user_are_refused() {
+    // A row of the instances: its number in eight bytes, then its kind, of which 1 is a predicted one.
+    const ROW_BYTES: usize = 57;
+    let mut predicted = Package::single().0.0["one.pkg.slp"].clone();
+    let numbered = |at: &usize| {
+        let row = |number: u64| predicted.get(at + number as usize * ROW_BYTES..)?.get(..8);
+        (0..10).all(|number| row(number) == Some(&number.to_le_bytes()[..]))
+    };
+    let first = (0..predicted.len()).find(numbered).unwrap();
+    (0..10).for_each(|number| predicted[first + number * ROW_BYTES + 8] = 1);
+    let package = Package::single().train("").write("one.pkg.slp", predicted);
+    let message = package.refusal();
+    assert!(message.contains("one.pkg.slp has no instance that a user has placed"), "{message}");
+    package.train("data_config.user_instances_only=false").checked();
+}
+
+#[test]
+fn models_of_which_a_tracker_would_use_only_one_are_refused() {
+    let head = |kind: &str| {
+        format!("model_config:\n  head_configs:\n    other: null\n    {kind}:\n      a: 1\n")
+    };
+    let with = |folder: &str, kind: &str| {
+        let package = Package::tracking().track(&format!("-m models/{folder}"));
+        let package = package.write(&format!("models/{folder}/best.ckpt"), "x");
+        package.write(&format!("models/{folder}/training_config.yaml"), head(kind))
+    };
+    with("second", "centered_instance").checked();
+    for kind in ["centroid", "bottomup", "single_instance"] {
+        let message = with("second", kind).refusal();
+        assert!(message.contains("models/centroid (centroid) and models/second"), "{message}");
+        assert!(message.contains(&format!("second ({kind})")), "{message}");
+    }
+    let train = format!("sleap-nn train {CONFIG} trainer_config.run_name=");
+    let package = Package::single().write("train-script.sh", format!("{train}a\n{train}b\n"));
+    let script = "sleap-nn track -i one.pkg.slp -m models/a -m models/b -o p.slp\n";
+    let message = package.write("inference-script.sh", script).refusal();
+    assert!(message.contains("a (single_instance) and b (single_instance)"), "{message}");
 }
 
 #[test]

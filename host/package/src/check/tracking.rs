@@ -1,6 +1,7 @@
 //! Checks a prediction: its data, its models, and its labels' videos.
 
-use super::{CheckError, Checking, MachineFacts, MissingVideo, distinct, find, outside};
+use super::model_types::{self, TypedModel};
+use super::{CheckError, Checking, MachineFacts, MadeModel, MissingVideo, distinct, find, outside};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5, missing_end};
 use crate::not_a_package::hollow;
@@ -9,9 +10,15 @@ use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
 
 /// The configs of a trained model, and a suffix like a checkpoint's that is not one.
-const CONFIGS: [&str; 3] = ["training_config.yaml", "training_config.yml", "training_config.json"];
+pub(crate) const CONFIGS: [&str; 3] =
+    ["training_config.yaml", "training_config.yml", "training_config.json"];
 const BEST: &str = "best.ckpt";
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
+/// The endings of the names of videos that sleap-nn reads.
+pub(crate) const VIDEOS: [&str; 14] = [
+    "mp4", "avi", "mov", "mj2", "mkv", "h5", "hdf5", "seq", "tif", "tiff", "png", "jpg", "jpeg",
+    "bmp",
+];
 /// Options that select frames. The trainer would follow only the first of them.
 const CHOICES: [&str; 4] = [
     "--only_labeled_frames",
@@ -24,12 +31,63 @@ const CHOICES: [&str; 4] = [
 pub(crate) fn check(
     with: Checking<'_>,
     track: &mut Track,
-    made: &[(String, usize)],
+    made: &[MadeModel],
     remarks: &mut Vec<String>,
 ) -> Result<(), CheckError> {
     let package = with.package;
     let by = if made.is_empty() { "track-script.sh" } else { "inference-script.sh" };
     let by = || by.to_owned();
+    check_choices(track)?;
+    match with.videos.find(&track.data.written) {
+        Some(VideoPlace::Worker(place)) if !is_labels(&track.data.path) => {
+            track.mounted = Some(place.clone());
+        }
+        _ => track.data.path = find(package, &track.data, by, remarks)?,
+    }
+    let data = track.data.written.as_str();
+    if !is_labels(&track.data.path) && !VIDEOS.iter().any(|video| has_ending(data, video)) {
+        return Err(CheckError::VideoType(data.to_owned()));
+    }
+    if track.output.file_name().rsplit_once('.').is_none_or(|(_, ending)| ending.is_empty()) {
+        return Err(CheckError::OutputType(track.output.clone()));
+    }
+    if track.output == track.data.path {
+        return Err(CheckError::OutputIsData(track.output.clone()));
+    }
+    let (mut taken, mut typed) = (Vec::new(), Vec::new());
+    for model in &mut track.models {
+        let Model::Named(place) = model else { continue };
+        let mut note = |name: &str, model_type: Option<String>| {
+            let of = |model_type| TypedModel { name: name.to_owned(), model_type };
+            typed.extend(model_type.map(of));
+        };
+        if let Some(made) = made.iter().rev().find(|made| names_model(place, &made.name)) {
+            note(&made.name, model_types::of_config(package, &made.config));
+            *model = Model::Made(made.run);
+            continue;
+        }
+        place.path = model_folder(package, place, find(package, place, by, remarks)?)?;
+        note(&place.written, model_types::of_folder(package, &place.path));
+        if place.is_outside() {
+            taken.push((place.written.clone(), place.path.clone()));
+        }
+    }
+    distinct(&taken, by)?;
+    model_types::together(&typed)?;
+    for option in &mut track.options {
+        let is_file = options::kind(option.name) == Some(options::OptionKind::File);
+        if let Some(written) = option.value.clone().filter(|_| is_file)
+            && let Ok(place) = crate::script::Folder::default().place(&written)
+        {
+            option.value = Some(find(package, &place, by, remarks)?.into());
+        }
+    }
+    fit_device(track, with.site, remarks);
+    check_data(with, track)
+}
+
+/// Refuses choices of frames that sleap-nn would not follow.
+fn check_choices(track: &Track) -> Result<(), CheckError> {
     let mut choices = CHOICES.into_iter().filter(|name| track.has(name));
     if let (Some(first), Some(second)) = (choices.next(), choices.next()) {
         return Err(CheckError::Choices(first, second));
@@ -43,38 +101,7 @@ pub(crate) fn check(
             return Err(CheckError::OnlyLabels(choice, track.data.written.clone()));
         }
     }
-    match with.videos.find(&track.data.written) {
-        Some(VideoPlace::Worker(place)) if !is_labels(&track.data.path) => {
-            track.mounted = Some(place.clone());
-        }
-        _ => track.data.path = find(package, &track.data, by, remarks)?,
-    }
-    if track.output == track.data.path {
-        return Err(CheckError::OutputIsData(track.output.clone()));
-    }
-    let mut taken = Vec::new();
-    for model in &mut track.models {
-        let Model::Named(place) = model else { continue };
-        if let Some((_, run)) = made.iter().rev().find(|(name, _)| names_model(place, name)) {
-            *model = Model::Made(*run);
-            continue;
-        }
-        place.path = model_folder(package, place, find(package, place, by, remarks)?)?;
-        if place.is_outside() {
-            taken.push((place.written.clone(), place.path.clone()));
-        }
-    }
-    distinct(&taken, by)?;
-    for option in &mut track.options {
-        let is_file = options::kind(option.name) == Some(options::OptionKind::File);
-        if let Some(written) = option.value.clone().filter(|_| is_file)
-            && let Ok(place) = crate::script::Folder::default().place(&written)
-        {
-            option.value = Some(find(package, &place, by, remarks)?.into());
-        }
-    }
-    fit_device(track, with.site, remarks);
-    check_data(with, track)
+    Ok(())
 }
 
 /// Whether `place` is the folder of the model called `name`, or a file in it that stands for the folder.
@@ -158,6 +185,11 @@ fn fit_device(track: &mut Track, site: MachineFacts<'_>, remarks: &mut Vec<Strin
             remarks.push("it predicts on the CPU (--device cpu), not on this worker's GPU".into());
         }
     }
+}
+
+/// Whether a name ends in a point and `ending`, in small letters or capitals.
+fn has_ending(name: &str, ending: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, own)| own.eq_ignore_ascii_case(ending))
 }
 
 fn is_labels(path: &RelPath) -> bool {

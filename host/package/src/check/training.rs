@@ -4,7 +4,8 @@ use super::{
     CheckError, Checking, MachineFacts, config_text, devices, distinct, find, outside, tracking,
 };
 use crate::config::{Config, Settings};
-use crate::files::Found;
+use crate::files::{Found, PackageFiles};
+use crate::not_a_package::hollow;
 use crate::script::{Folder, PathMap, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
 
@@ -24,11 +25,20 @@ const SCRIPT: &str = "train-script.sh";
 const PREFIX_MAP: &str = "--prefix-map";
 /// Prefixes of files that are fetched rather than read from the worker's disk.
 const REMOTE: [&str; 4] = ["http://", "https://", "s3://", "gs://"];
+/// Whether a training passes over predicted instances. It does unless this is false.
+const USER_INSTANCES: &str = "data_config.user_instances_only";
 const CACHE: &str = "data_config.cache_img_path";
 const SAVE: &str = "trainer_config.save_ckpt";
 /// How many of the best checkpoints are kept.
 const BEST_KEPT: &str = "trainer_config.model_ckpt.save_top_k";
 const EPOCHS: &str = "trainer_config.max_epochs";
+const WHOLE_NUMBERS: [&str; 3] = [
+    EPOCHS,
+    "trainer_config.train_data_loader.batch_size",
+    "trainer_config.val_data_loader.batch_size",
+];
+/// Mappings of which exactly one entry is set.
+const ONE_OF: [&str; 2] = ["model_config.head_configs", "model_config.backbone_config"];
 const FOLDER: &str = "trainer_config.ckpt_dir";
 const PORTS: [&str; 2] = ["trainer_config.zmq.controller_port", "trainer_config.zmq.publish_port"];
 
@@ -48,9 +58,7 @@ pub(crate) fn check(
         return Err(wrong("it has no model_config, so it is not a config of sleap-nn".to_owned()));
     }
     let settings = Settings { config: &config, changes: &train.settings };
-    if settings.count(EPOCHS) == Some(0) {
-        return Err(wrong(format!("{EPOCHS} is 0, so it would train nothing")));
-    }
+    check_values(&settings).map_err(wrong)?;
     outside::check_training(&text, &config, train)?;
     check_version(&config, train, site)?;
     find_files(with, &config, train, remarks)?;
@@ -64,6 +72,38 @@ pub(crate) fn check(
     };
     train.run_name = Some(name.clone());
     Ok(name)
+}
+
+/// Checks what every sleap-nn refuses, or would train nothing by.
+fn check_values(settings: &Settings<'_>) -> Result<(), String> {
+    for key in WHOLE_NUMBERS {
+        match settings.texts(key).into_iter().next() {
+            Some(text) if !is_whole(&text) => {
+                return Err(format!("{key} is \"{text}\", which is not a whole number"));
+            }
+            Some(_) if settings.count(key) == Some(0) => {
+                return Err(format!("{key} is 0, so it would train nothing"));
+            }
+            _ => {}
+        }
+    }
+    for key in ONE_OF {
+        let is_changed = settings.changes.iter().any(|change| change.key.starts_with(key));
+        let Some(set) = settings.config.keys_set(key).filter(|_| !is_changed) else { continue };
+        if set.len() != 1 {
+            let which = if set.is_empty() { "none".to_owned() } else { set.join(" and ") };
+            return Err(format!("{key} must set exactly one of its entries, and it sets {which}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a number in YAML is whole: also 1_000, 0x10 and +5.
+fn is_whole(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    let prefixed = ["0x", "0o", "0b"].iter().any(|prefix| digits.starts_with(prefix));
+    prefixed
+        || !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
 }
 
 /// The name of the model's folder, where the config calls it `written`.
@@ -119,6 +159,8 @@ fn find_files(
     let package = with.package;
     let mut taken = Vec::new();
     let config_name = train.config.path.clone();
+    let settings = Settings { config, changes: &train.settings };
+    let users_alone = !settings.is_off(USER_INSTANCES);
     for key in LABELS.into_iter().chain(WEIGHTS) {
         let settings = Settings { config, changes: &train.settings };
         let written = settings.texts(key);
@@ -135,8 +177,16 @@ fn find_files(
             if place.is_outside() {
                 taken.push((text.clone(), path.clone()));
             }
-            if LABELS.contains(&key) && path.as_str().ends_with(".slp") {
-                check_labels(with, &path, key == LABELS[0], train)?;
+            check_content(package, key, (text, &path), by)?;
+            // The test file may be a video.
+            let is_labels = key != LABELS[2] || path.as_str().ends_with(".slp");
+            if LABELS.contains(&key) && is_labels {
+                let needs = match (key == LABELS[0], written.len() == 1 && users_alone) {
+                    (false, _) => Needs::Videos,
+                    (true, false) => Needs::Frames,
+                    (true, true) => Needs::UserInstances,
+                };
+                check_labels(with, &path, needs, train)?;
             }
             found.push(path.to_string());
             train.files.push(path);
@@ -160,16 +210,46 @@ fn find_files(
     }
 }
 
+/// Refuses a folder, and weights without content, where a file is needed.
+fn check_content(
+    package: &dyn PackageFiles,
+    key: &str,
+    (written, path): (&str, &RelPath),
+    by: impl FnOnce() -> String,
+) -> Result<(), CheckError> {
+    let is_hollow = || package.open(path).and_then(hollow).is_some();
+    let is = match package.look(path) == Found::File {
+        false => "is a folder",
+        true if WEIGHTS.contains(&key) && is_hollow() => "is empty or stands for a file elsewhere",
+        true => return Ok(()),
+    };
+    Err(CheckError::NoFile { name: written.to_owned(), by: by(), is })
+}
+
+/// What a training needs of labels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Their videos.
+    Videos,
+    /// Also labelled frames.
+    Frames,
+    /// Also instances in them that a user has placed.
+    UserInstances,
+}
+
 fn check_labels(
     with: Checking<'_>,
     path: &RelPath,
-    needs_frames: bool,
+    needs: Needs,
     train: &mut Train,
 ) -> Result<(), CheckError> {
     let package = with.package;
     let Some(labels) = tracking::labels(package, path)? else { return Ok(()) };
-    if needs_frames && labels.labelled_frames == Some(0) {
+    if needs != Needs::Videos && labels.labelled_frames == Some(0) {
         return Err(CheckError::NoFrames(path.clone()));
+    }
+    if needs == Needs::UserInstances && labels.user_instances == Some(0) {
+        return Err(CheckError::NoUserInstances(path.clone()));
     }
     let mapped = |file: &str| {
         train.maps.iter().any(|PathMap { old, new, .. }| {

@@ -101,6 +101,9 @@ pub enum LineFault {
         "the setting `{0}` is refused: it is not a setting of the trainer, or contains a `${{…}}`"
     )]
     Setting(String),
+    /// A setting has several values, each for a training of its own.
+    #[error("the setting `{0}` has several values (a sweep), and a line trains once: give it one")]
+    Sweep(String),
     /// The line has an unexpected word.
     #[error("the word {0:?} is not understood")]
     Word(String),

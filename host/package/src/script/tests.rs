@@ -334,6 +334,8 @@ fn refusals_name_the_line_and_the_reason() {
         ),
         (Train, "sleap-nn train a.yaml hydra.run.dir=/tmp", "the setting `hydra.run.dir`"),
         (Train, "sleap-nn train a.yaml --multirun", "the option `--multirun`"),
+        (Train, "sleap-nn train a.yaml trainer_config.optimizer.lr=1e-3,1e-4", "(a sweep)"),
+        (Train, "sleap-nn train a.yaml 'trainer_config.seed=range(1,4)'", "(a sweep)"),
         (Train, "sleap-nn train 'a.yaml", "line 1: its quotes do not match"),
         (Train, "sleap-nn train", "it names no config"),
         (Train, "sleap-nn train --config-name a.json", "takes a YAML file"),

@@ -123,9 +123,18 @@ fn apply_value(run: &mut Train, key: String, value: &str) -> Result<(), LineFaul
             }
         }
         None if key == RUN_NAME => run.run_name = run_name(unquote(value))?,
+        None if is_sweep(value) => return Err(LineFault::Sweep(key)),
         None => run.set(key, Value::parse(value)),
     }
     Ok(())
+}
+
+/// Whether Hydra would take the value for several: numbers with commas, or one of its functions.
+fn is_sweep(value: &str) -> bool {
+    const FUNCTIONS: [&str; 4] = ["choice(", "range(", "interval(", "glob("];
+    let are_numbers =
+        value.contains(',') && value.split(',').all(|part| part.trim().parse::<f64>().is_ok());
+    are_numbers || FUNCTIONS.iter().any(|function| value.starts_with(function))
 }
 
 /// The entries of a mapping, between the commas outside of quotes and brackets.

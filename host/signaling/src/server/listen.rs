@@ -42,8 +42,9 @@ fn bind(address: SocketAddr, ipv6_only: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
     // A restarted server does not have to wait until the old connections time out.
     socket.set_reuseaddr(true)?;
-    if ipv6_only {
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    if address.is_ipv6() {
+        // Whatever the system's default is.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, ipv6_only)?;
     }
     socket.bind(address)?;
     socket.listen(BACKLOG)

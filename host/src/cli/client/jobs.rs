@@ -202,6 +202,7 @@ pub(crate) fn list(args: &ListArgs, config: &Config) -> Result<Exit, Failure> {
 /// A job as `jobs` shows it: what it is, its last known state, and what to do next.
 fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
     let JobString { job, worker, .. } = record.job_string()?;
+    let worker = record.host.clone().unwrap_or_else(|| worker.to_string());
     let LastSeen { state, event, at_s, route, progress } = &record.last_seen;
     let is_running = matches!(state, SeenState::Running { .. });
     let progress = progress.as_ref().filter(|_| is_running);
@@ -234,6 +235,9 @@ fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
         }
         SeenState::Over { outcome, .. } => {
             (outcome.words().to_owned(), format!("sleap-rtc logs {job}"))
+        }
+        SeenState::Refused { why } => {
+            (format!("refused: {why}"), "submit it again once that is mended".to_owned())
         }
         SeenState::Unknown => ("unknown".to_owned(), format!("sleap-rtc attach {job}")),
     };

@@ -69,7 +69,7 @@ pub(crate) async fn run(options: &PairOptions, config: &Config) -> Result<Exit, 
     SavedRooms::change(folder, |_| Ok(())).await?;
     let introduction = Introduction {
         device: device::key(folder).id(),
-        name: device_name(config.client.user.clone().or_else(client::user).as_deref()),
+        name: device_name(Some(&client::user(&config.client))),
         role: MemberRole::Client,
     };
     let (grant, words) = pairing::join(&config.signaling, &options.code, &introduction).await?;

@@ -246,7 +246,7 @@ async fn show(join: &Join, as_json: bool, config: &Config) -> Result<Exit, Failu
 
 /// Explains the room's ranking for the job that the options name.
 pub(crate) async fn why(options: WhyOptions, config: &Config) -> Result<Exit, Failure> {
-    let user = config.client.user.clone().or_else(client::user);
+    let user = Some(client::user(&config.client));
     let min_gpu_memory_mib = options.min_gpu_memory_mib;
     let hashes = package::hashes(&config.client);
     let job = match &options.job {

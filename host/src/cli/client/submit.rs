@@ -36,7 +36,7 @@ const SAVED: &str = "models that were saved before can be fetched: `sleap-rtc fe
 pub(crate) async fn train(options: TrainOptions, config: Config) -> Result<Exit, Failure> {
     if options.explain {
         let (package, connect) = (&options.package, &options.connect);
-        let user = config.client.user.clone().or_else(client::user);
+        let user = Some(client::user(&config.client));
         let minimum = connect.min_gpu_memory_mib;
         let hashes = package::hashes(&config.client);
         let job = load_job_description("--pkg-path", package, minimum, user, hashes).await?;
@@ -136,7 +136,7 @@ async fn submit(
         Failure::usage(format!("--output: cannot write to {}: {error}", output.path().display()))
     })?;
     let requirements = Requirements { min_gpu_memory_mib: connect.min_gpu_memory_mib };
-    let user = config.client.user.clone().or_else(client::user);
+    let user = Some(client::user(&config.client));
     let described = package.clone();
     let description =
         blocking(move || Ok(package::describe_package(&described, job_type, requirements, user)))

@@ -89,7 +89,7 @@ pub struct TrackSettings {
     pub max_instances: Option<u32>,
     /// The lowest confidence of a point, from 0 to 1
     #[arg(long, value_name = "P")]
-    pub peak_threshold: Option<Number>,
+    pub peak_threshold: Option<Share>,
     /// Device to predict on: cpu, cuda, mps or auto
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -107,16 +107,16 @@ pub struct TrackSettings {
     pub tracker: Option<String>,
 }
 
-/// A number in the form in which it was written.
+/// A share from 0 to 1, in the form in which it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Number(String);
+pub struct Share(String);
 
-impl FromStr for Number {
+impl FromStr for Share {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.parse::<f64>().is_ok_and(f64::is_finite);
-        number.then(|| Self(text.to_owned())).ok_or("expects a number such as 0.2")
+        let is_share = text.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share));
+        is_share.then(|| Self(text.to_owned())).ok_or("expects a number from 0 to 1, such as 0.2")
     }
 }
 
@@ -126,7 +126,7 @@ impl TrackSettings {
         let valued = [
             ("--batch_size", self.batch_size.map(|n| n.to_string())),
             ("--max_instances", self.max_instances.map(|n| n.to_string())),
-            ("--peak_threshold", self.peak_threshold.as_ref().map(|number| number.0.clone())),
+            ("--peak_threshold", self.peak_threshold.as_ref().map(|share| share.0.clone())),
             ("--device", self.device.clone()),
             ("--max_tracks", self.max_tracks.map(|n| n.to_string())),
             ("--tracking_window_size", self.tracking_window_size.map(|n| n.to_string())),

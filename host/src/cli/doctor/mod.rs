@@ -13,10 +13,12 @@ mod program;
 mod trainer;
 
 use super::common::CommonArgs;
+use super::environment::Environment;
 use super::exit::{Exit, Failure};
-use super::findings;
+use super::findings::{self, Finding};
 use super::netcheck;
 use crate::config::{Config, Overrides};
+use sleap_rtc_protocol::ids::RoomName;
 use std::path::PathBuf;
 
 /// The examples under `--help`.
@@ -55,14 +57,26 @@ pub struct DoctorOptions {
     for_worker: bool,
     for_client: bool,
     as_json: bool,
+    /// The room that a client without options uses.
+    room: Option<RoomName>,
 }
 
 impl DoctorArgs {
-    pub(crate) fn check(self) -> Result<(DoctorOptions, Overrides), Failure> {
+    pub(crate) fn check(
+        self,
+        environment: &Environment,
+    ) -> Result<(DoctorOptions, Overrides), Failure> {
         let (for_worker, for_client) = (!self.client, !self.worker);
-        let options = DoctorOptions { for_worker, for_client, as_json: self.json };
-        let state_dir = self.state_dir;
-        Ok((options, Overrides { state_dir, ..self.common.check()? }))
+        let (state_dir, common) = (self.state_dir, self.common.check()?);
+        // As a client without options would have it.
+        let room = match for_client && common.signaling.is_none() {
+            true => environment.rooms.find(None).ok().flatten(),
+            false => None,
+        };
+        let overrides = common.or_servers(room.as_ref().map(|room| room.servers.clone()));
+        let room = room.map(|room| room.name);
+        let options = DoctorOptions { for_worker, for_client, as_json: self.json, room };
+        Ok((options, Overrides { state_dir, ..overrides }))
     }
 }
 
@@ -73,6 +87,9 @@ pub(crate) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit,
     if options.for_worker {
         findings.extend(trainer::check(&config.worker).await);
     }
+    findings.extend(options.room.map(|room| {
+        Finding::ok("room", format!("{room}, which jobs go to where no other is named"))
+    }));
     findings.extend(netcheck::server(config).await);
     findings::report(&findings, options.as_json)
 }

@@ -2,18 +2,23 @@
 
 use crate::blocking::blocking;
 use crate::cli::findings::Finding;
+use crate::cli::print;
 use crate::config::{SlotsConfig, WorkerConfig};
 use crate::worker::confinement::runner_settings;
 use crate::worker::slots;
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_gpu::{GpuHealth, Selector, Survey, visible_devices};
-use sleap_rtc_job::trainers::{Trainer, Trainers};
+use sleap_rtc_job::trainers::{Trainer, TrainerVersion, Trainers};
 use sleap_rtc_job::{ReadScope, RunnerSettings, Sandbox};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The time for which a worker waits for a survey, too.
 const SURVEY_LIMIT: Duration = Duration::from_secs(25);
+/// How long the driver may take, and each program of a trainer, whose imports take seconds on a cold disk.
+const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(20), tell: print::waiting };
+const BY_HAND: &str = "run it by hand; where the disk is only cold, check once more";
 const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto";
 
 pub(crate) async fn check(config: &WorkerConfig) -> Vec<Finding> {
@@ -26,13 +31,16 @@ pub(crate) async fn check(config: &WorkerConfig) -> Vec<Finding> {
             RunnerSettings::default()
         }
     };
-    let trainers = Trainers::find(&settings).await;
+    let trainers = Trainers::find(&settings, PATIENCE).await;
     let confinement = settings.confinement.as_ref();
     findings.extend(confinement.map(|confinement| sandbox(&confinement.sandbox, trainers.scope)));
     findings.extend(trainer(&trainers));
     if let Trainer::Works(_) = &trainers.training {
-        let report = sleap_rtc_job::trainers::system_report(&settings).await;
-        findings.push(torch(report.as_deref(), has_gpu));
+        let report = sleap_rtc_job::trainers::system_report(&settings, PATIENCE).await;
+        findings.push(match report {
+            Ok(report) => torch(report.as_deref(), has_gpu),
+            Err(silence) => Finding::warn("torch", silence, BY_HAND),
+        });
     }
     findings
 }
@@ -67,8 +75,14 @@ async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
         return (findings, !gpus.is_empty());
     }
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
-    let survey = blocking(move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT)).await;
-    let survey = survey.unwrap_or_else(|panicked| Survey::Unavailable(panicked.to_string()));
+    let asking = blocking(move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT));
+    // It ends by itself.
+    let patience = BoundedWait { limit: SURVEY_LIMIT * 2, ..PATIENCE };
+    let survey = match patience.wait("the NVIDIA driver (NVML, then `nvidia-smi`)", asking).await {
+        Ok(Ok(survey)) => survey,
+        Ok(Err(panicked)) => Survey::Unavailable(panicked.to_string()),
+        Err(silent) => Survey::Unavailable(silent.to_string()),
+    };
     let mut findings = found(&survey);
     findings.extend(slots_without_gpu(&config.slots, &survey));
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
@@ -159,9 +173,16 @@ fn found(survey: &Survey) -> Vec<Finding> {
 fn trainer(trainers: &Trainers) -> Vec<Finding> {
     let problems = trainers.problems();
     if problems.is_empty() {
-        let program = trainers.training.program().unwrap_or("".as_ref());
-        let version = trainers.version.as_deref().unwrap_or("of unknown version");
-        return vec![Finding::ok("trainer", format!("{} {version}", program.display()))];
+        let program = trainers.training.program().unwrap_or("".as_ref()).display();
+        return vec![match &trainers.version {
+            TrainerVersion::Known(version) => {
+                Finding::ok("trainer", format!("{program} {version}"))
+            }
+            TrainerVersion::Unknown => {
+                Finding::ok("trainer", format!("{program} of unknown version"))
+            }
+            TrainerVersion::Silent(silence) => Finding::warn("trainer", silence, BY_HAND),
+        }];
     }
     let advice = format!("install it with {INSTALL}, or name another in `[worker] trainer`");
     problems.into_iter().map(|says| Finding::fail("trainer", says, advice.clone())).collect()

@@ -1,11 +1,13 @@
 //! Checks the signaling server: the proxy on the way to it, HTTP, TLS, the WebSocket, and the clock.
 
 use crate::cli::findings::{Finding, with_causes};
+use crate::cli::print;
 use crate::config::Config;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use sleap_rtc_base::clock::now_ms;
+use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use sleap_rtc_signaling::client::{
@@ -15,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// A deadline for all steps together. Each step has its own, too.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long each step may take, which has a deadline of its own, too.
+const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(60), tell: print::waiting };
 /// Certificates and tokens tolerate larger differences, but people who compare logs do not.
 const CLOCK_SKEW_S: u64 = 60;
 /// The variables that may contain a proxy's URL.
@@ -68,7 +70,7 @@ async fn check_one(
     let mut findings: Vec<Finding> = proxy(server).into_iter().collect();
     let (http, start) = (&server.http, Instant::now());
     let api = HttpApi::new(http);
-    let identity = match tokio::time::timeout(LIMIT, api.sign_in(None)).await {
+    let identity = match PATIENCE.wait(http.as_str(), api.sign_in(None)).await {
         Ok(Ok(identity)) => identity,
         Ok(Err(error)) => {
             findings.push(refused(http.as_str(), &error));
@@ -85,7 +87,8 @@ async fn check_one(
     findings.push(Finding::ok("server", format!("{http} answers in {took} ms{tls}")));
     findings.push(clock(&identity.id_token, now_ms() / 1000));
     let websocket = &server.websocket;
-    let meeting = tokio::time::timeout(LIMIT, meet(server, api, identity, properties)).await;
+    let meeting = meet(server, api, identity, properties);
+    let meeting = PATIENCE.wait(websocket.as_str(), meeting).await;
     let (found, meeting) = match meeting {
         Ok(Ok(meeting)) => {
             (Finding::ok("websocket", format!("{websocket} lets peers register")), Some(meeting))

@@ -1,14 +1,17 @@
 //! What is asked of systemd's instance of this user.
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::print;
+use sleap_rtc_base::patience::BoundedWait;
 use std::io;
 use std::process::Output;
 use std::time::Duration;
 use tokio::process::Command;
-use tokio::time::timeout;
 
 /// A worker that ends takes up to 30 s.
 const LIMIT: Duration = Duration::from_secs(90);
+/// How long systemd may take to say something.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// systemd's instance of this user, which has answered.
 pub(crate) struct Systemd(());
@@ -35,7 +38,7 @@ pub(crate) enum Linger {
 impl Systemd {
     /// Fails in plain words where systemd has no instance for this user.
     pub(crate) async fn reach() -> Result<Self, Failure> {
-        match output("systemctl", &["--user", "show-environment"]).await {
+        match output("systemctl", &["--user", "show-environment"], ANSWER_LIMIT).await {
             Ok(output) if output.status.success() => Ok(Self(())),
             Ok(output) => Err(Failure::message(
                 Exit::Unexpected,
@@ -61,7 +64,7 @@ impl Systemd {
     pub(crate) async fn call(&self, words: &[&str]) -> Result<(), Failure> {
         let command = format!("systemctl --user {}", words.join(" "));
         let all: Vec<&str> = ["--user"].iter().chain(words).copied().collect();
-        let output = output("systemctl", &all).await.map_err(|error| {
+        let output = output("systemctl", &all, LIMIT).await.map_err(|error| {
             let error = anyhow::Error::new(error).context(format!("cannot run `{command}`"));
             Failure::new(Exit::Unexpected, error)
         })?;
@@ -75,7 +78,7 @@ impl Systemd {
     /// How a unit stands.
     pub(crate) async fn state(&self, unit: &str) -> UnitState {
         let words = ["--user", "show", unit, "--property=ActiveState,MainPID,Result"];
-        let text = match output("systemctl", &words).await {
+        let text = match output("systemctl", &words, ANSWER_LIMIT).await {
             Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
             Err(error) => return UnitState::Other(format!("unknown: {error}")),
         };
@@ -101,18 +104,24 @@ impl UnitState {
 pub(crate) async fn linger() -> Linger {
     let uid = rustix::process::getuid().to_string();
     let words = ["show-user", &uid, "--property=Linger"];
-    match output("loginctl", &words).await.map(|output| said_on_stdout(&output)).as_deref() {
+    match output("loginctl", &words, ANSWER_LIMIT)
+        .await
+        .map(|output| said_on_stdout(&output))
+        .as_deref()
+    {
         Ok("Linger=yes") => Linger::On,
         Ok("Linger=no") => Linger::Off,
         _ => Linger::Unknown,
     }
 }
 
-async fn output(program: &str, words: &[&str]) -> io::Result<Output> {
+async fn output(program: &str, words: &[&str], limit: Duration) -> io::Result<Output> {
     let mut command = Command::new(program);
     command.args(words).kill_on_drop(true).stdin(std::process::Stdio::null());
-    timeout(LIMIT, command.output()).await.map_err(|_| {
-        let text = format!("`{program}` has not answered within {} s", LIMIT.as_secs());
+    let patience = BoundedWait { limit, tell: print::waiting };
+    let line = format!("`{program} {}`", words.join(" "));
+    patience.wait(&line, command.output()).await.map_err(|_| {
+        let text = format!("{line} has not answered within {} s", limit.as_secs());
         io::Error::new(io::ErrorKind::TimedOut, text)
     })?
 }

@@ -17,7 +17,7 @@ mod tests;
 
 use super::ClientError;
 use super::error::UnknownJob;
-use super::record::Record;
+use super::record::{Record, SeenState};
 use model_folder::ModelFolder;
 use sleap_rtc_protocol::job::JobType;
 use std::fs;
@@ -38,7 +38,7 @@ pub fn write(record: &Record, to: Option<PathBuf>) -> Result<PathBuf, ClientErro
     let output = record.output();
     let result = output.path();
     if !result.exists() {
-        return Err(UnknownJob::NoResult { job: job.to_string(), place: result.to_owned() }.into());
+        return Err(without_result(record, job.to_string(), result.to_owned()).into());
     }
     let folder = match record.job_type {
         JobType::Training => result,
@@ -52,6 +52,17 @@ pub fn write(record: &Record, to: Option<PathBuf>) -> Result<PathBuf, ClientErro
     let html = page::page(record, &job, &models);
     fs::write(&path, html).map_err(|source| failed(&path, source))?;
     Ok(path)
+}
+
+/// Why a job has no result here.
+fn without_result(record: &Record, job: String, place: PathBuf) -> UnknownJob {
+    match &record.last_seen.state {
+        SeenState::Over { .. } | SeenState::Unknown => UnknownJob::NoResult { job, place },
+        SeenState::Refused { why } => UnknownJob::WasRefused { job, why: why.clone() },
+        SeenState::Submitted | SeenState::Waiting { .. } | SeenState::Running { .. } => {
+            UnknownJob::NotOver { job }
+        }
+    }
 }
 
 fn failed(path: &Path, source: io::Error) -> ClientError {

@@ -34,6 +34,7 @@ use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec, NumberedEvent, RefusalCode};
 use sleap_rtc_protocol::meter::Direction;
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_transfer::{self as transfer, Limits, Pace, TransferError};
 use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::handshake::Transcript;
@@ -49,6 +50,8 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the last message may take to reach the worker.
 const FLUSH: Duration = Duration::from_secs(5);
+/// The longest news of a worker that prepares, in characters.
+const MAX_NEWS_CHARS: usize = 200;
 const WHILE_IT_RAN: &str = "while the job ran";
 
 /// How a conversation starts.
@@ -165,6 +168,15 @@ impl<'a> Submission<'a> {
         self.cursor.seen() > 0
     }
 
+    /// The client has ended with `why` before the job had begun. Where the worker has refused the job, its
+    /// record says so.
+    pub(crate) fn not_taken(&mut self, why: &ClientError) {
+        use ClientError::{JobFailed, NotAdmitted, Refused, UnknownToWorker};
+        if matches!(why, Refused(_) | NotAdmitted(_) | UnknownToWorker | JobFailed(_)) {
+            self.progress.refused(why);
+        }
+    }
+
     /// The current stage, as it changes.
     pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
@@ -252,8 +264,15 @@ impl<'a> Submission<'a> {
             let frame = link.recv_within(ACCEPT_LIMIT).await.map_err(|_| lost)?;
             return refused(frame).and(Err(self.lost(DialectError::Gone, during)));
         }
+        let mut is_told = false;
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
+                WorkerFrame::Preparing { what } => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        let what = Printable::line(&what, MAX_NEWS_CHARS);
+                        self.display.note(&format!("Waiting for the worker: {what} …"));
+                    }
+                }
                 WorkerFrame::Accepted { last_event, outcome, has_package, outlook, .. } => {
                     if !self.has_begun() {
                         let outlook = outlook.map(|outlook| *outlook).unwrap_or_default();

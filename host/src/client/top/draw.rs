@@ -1,6 +1,6 @@
 //! How `top` looks.
 
-use super::model::{Deed, OwnJob, Top};
+use super::model::{Deed, OwnJob, Top, Unconfirmed};
 use crate::client::display::view::{LOSS, VALIDATION, View, best_so_far};
 use crate::client::error::NAME_CHARS;
 use crate::client::queue_text;
@@ -92,10 +92,11 @@ impl Top {
     }
 
     fn foot(&self) -> Line<'static> {
-        if let Some((job, deed)) = &self.question {
+        if let Some(Unconfirmed { name, deed, .. }) = &self.question {
+            let (user, name) = (&self.user, Printable::line(name.as_str(), NAME_COLUMNS));
             let text = match deed {
-                Deed::Stop => format!("Stop {job} early and keep its model?"),
-                Deed::Cancel => format!("Cancel {job}? It will have no result."),
+                Deed::Stop => format!("Stop {name} of {user} early and keep its model?"),
+                Deed::Cancel => format!("Cancel {name} of {user}? It will have no result."),
             };
             return Line::from(vec![text.bold().fg(Color::Yellow), "  y yes  n no".into()]);
         }

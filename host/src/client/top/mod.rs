@@ -60,7 +60,8 @@ async fn show(
 ) -> Result<Option<JobId>, ClientError> {
     let roster = or_interrupt(interrupts, async { Ok(room.roster(None).await?) }).await?;
     let credentials = join.credentials().for_clients();
-    let top = Top::new(&called(config, &credentials.room_id));
+    let user = super::user(&config.client);
+    let top = Top::new(&called(config, &credentials.room_id), &user);
     let mut watching = Watching::new(config, credentials);
     let screen = WholeScreen::take().map_err(ClientError::Terminal)?;
     let drawing = Drawing { screen, top };

@@ -51,26 +51,39 @@ pub(super) struct OwnJob {
     pub(super) view: Arc<Mutex<View>>,
 }
 
+/// A deed that the user has to confirm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unconfirmed {
+    pub(super) job: JobId,
+    /// The job's package.
+    pub(super) name: Printable,
+    pub(super) deed: Deed,
+}
+
 /// The whole screen.
 #[derive(Debug)]
 pub(super) struct Top {
     pub(super) room: Printable,
+    /// Whose jobs are listed.
+    pub(super) user: Printable,
     pub(super) workers: Vec<WorkerFacts>,
     pub(super) jobs: Vec<OwnJob>,
     pub(super) now_ms: u64,
     /// What was said last.
     pub(super) said: Printable,
     /// What the user has to confirm.
-    pub(super) question: Option<(JobId, Deed)>,
+    pub(super) question: Option<Unconfirmed>,
     /// The lines of the workers' list that are above the screen.
     pub(super) scrolled: usize,
     selected: Option<JobId>,
 }
 
 impl Top {
-    pub(super) fn new(room: &str) -> Self {
+    pub(super) fn new(room: &str, user: &str) -> Self {
+        let [room, user] = [room, user].map(|name| Printable::line(name, NAME_CHARS));
         Self {
-            room: Printable::line(room, NAME_CHARS),
+            room,
+            user,
             workers: Vec::new(),
             jobs: Vec::new(),
             now_ms: 0,
@@ -99,7 +112,7 @@ impl Top {
 
     /// Applies a key. Nothing ends a job before the user has confirmed it.
     pub(super) fn press(&mut self, key: Key) -> Option<Wish> {
-        if let Some((job, deed)) = self.question.take() {
+        if let Some(Unconfirmed { job, deed, .. }) = self.question.take() {
             return match key {
                 Key::Yes => Some(Wish::Do(job, deed)),
                 Key::Quit => Some(Wish::Quit),
@@ -114,12 +127,17 @@ impl Top {
             Key::PageUp => self.scrolled = self.scrolled.saturating_sub(PAGE),
             Key::PageDown => self.scrolled += PAGE,
             Key::Attach => return job.map(Wish::Attach),
-            Key::Stop => self.question = job.map(|job| (job, Deed::Stop)),
-            Key::Cancel => self.question = job.map(|job| (job, Deed::Cancel)),
+            Key::Stop => self.question = self.ask(Deed::Stop),
+            Key::Cancel => self.question = self.ask(Deed::Cancel),
             Key::Yes | Key::No => {}
             Key::Quit => return Some(Wish::Quit),
         }
         None
+    }
+
+    fn ask(&self, deed: Deed) -> Option<Unconfirmed> {
+        let OwnJob { id, view } = self.job()?;
+        Some(Unconfirmed { job: id.clone(), name: view.lock().name.clone(), deed })
     }
 
     fn select(&mut self, place: usize) {

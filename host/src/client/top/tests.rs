@@ -68,7 +68,7 @@ fn own(name: &str, epochs: u64) -> OwnJob {
 }
 
 fn top(jobs: Vec<OwnJob>) -> Top {
-    let mut top = Top::new("northlab");
+    let mut top = Top::new("northlab", "ada");
     (top.workers, top.jobs, top.now_ms) = (room(), jobs, NOW_MS);
     top
 }
@@ -116,7 +116,7 @@ fn a_job_ends_only_after_a_yes() {
     assert_eq!(top.press(Key::Down), None);
     assert_eq!(top.press(Key::Down), None);
     assert_eq!(top.press(Key::Cancel), None);
-    assert!(on(&top, 80, 24).contains("Cancel job-two? It will have no result."));
+    assert!(on(&top, 80, 24).contains("Cancel two of ada? It will have no result."));
     // Any other key means no.
     assert_eq!(top.press(Key::Attach), None);
     assert_eq!(top.press(Key::Yes), None);

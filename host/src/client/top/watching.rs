@@ -5,7 +5,7 @@ use crate::client::action::Action;
 use crate::client::display::{Detail, Display, say};
 use crate::client::existing_job;
 use crate::client::interrupt::Interrupts;
-use crate::client::record::{Record, SeenState};
+use crate::client::record::Record;
 use crate::config::Config;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_protocol::ids::JobId;
@@ -37,9 +37,7 @@ impl Watching {
     /// Follows what was submitted in the meantime.
     pub(super) fn look(&mut self) {
         let records = Record::all(&self.config.client.jobs_dir).into_iter();
-        let open =
-            records.filter(|record| !matches!(record.last_seen.state, SeenState::Over { .. }));
-        for record in open {
+        for record in records.filter(|record| !record.last_seen.state.is_end()) {
             let Ok(job_ref) = record.job_string() else { continue };
             let is_known = self.jobs.iter().any(|(known, _)| known.job == job_ref.job);
             if !is_known && job_ref.room == self.room && self.jobs.len() < MAX_JOBS {

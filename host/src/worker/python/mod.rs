@@ -149,6 +149,10 @@ async fn run_job(
     client.coordinator.hold(&client.caller, None, None).await?;
     let shared = if introduction.is_shared { Some(shared_paths(introduction)?) } else { None };
     let spec = job_spec(introduction, shared);
+    if introduction.job_type.is_some() {
+        client.context.trainers_searched().await?;
+        client.context.check_trainer(&spec.description).await?;
+    }
     let (state_dir, peer) = (client.context.state_dir.clone(), client.caller.peer.clone());
     let folder = blocking(move || JobFolder::create(&state_dir, &spec, &peer, None)).await??;
     let staged = StagedJob::new(folder.clone(), None);

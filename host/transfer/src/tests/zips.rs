@@ -313,6 +313,17 @@ fn tars_are_packages_too() {
     assert_eq!(contents(&path), both);
     let package = Package::open(&path, &Hashes::none()).unwrap();
     assert!(package.left_out()[0].to_string().contains("\"l\" in the package is refused"));
+    // As `cat` and bgzip make it: one gzip after the other.
+    let whole = fs::read(&path).unwrap();
+    let mut tar = Vec::new();
+    flate2::read::GzDecoder::new(&whole[..]).read_to_end(&mut tar).unwrap();
+    let member = |part: &[u8]| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        packed.write_all(part).unwrap();
+        packed.finish().unwrap()
+    };
+    fs::write(&path, [member(&tar[..700]), member(&tar[700..])].concat()).unwrap();
+    assert_eq!(contents(&path), both);
     for (name, kind, why) in [
         ("../x", file, "it leads out of its folder"),
         ("/x", file, "it is absolute"),

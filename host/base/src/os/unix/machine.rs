@@ -9,6 +9,22 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// The name of the user with whose rights this process runs, or a word that is always the same for that user.
+pub fn user_name() -> String {
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let users = std::fs::read("/etc/passwd").unwrap_or_default();
+    name_of(&uid, &String::from_utf8_lossy(&users)).unwrap_or_else(|| format!("uid-{uid}"))
+}
+
+/// The name of a user in a file like `/etc/passwd`.
+fn name_of(uid: &str, users: &str) -> Option<String> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1) == Some(uid)).then(|| name.to_owned())
+    })
+}
+
 /// An identifier that changes whenever the machine starts, where the system has one.
 pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -79,4 +95,18 @@ pub fn has_no_locks(error: &io::Error) -> bool {
     let numbers = [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
     let number = error.raw_os_error();
     number == Some(524) || numbers.iter().any(|one| number == Some(one.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_called_by_the_name_of_its_number() {
+        let users = "root:x:0:0::/root:/bin/sh\n:x:7:7::/:\nada:x:1000:7:Ada:/home/ada:/bin/bash\n";
+        assert_eq!(name_of("1000", users).as_deref(), Some("ada"));
+        assert_eq!(name_of("0", users).as_deref(), Some("root"));
+        assert_eq!(name_of("7", users), None);
+        assert!(!user_name().is_empty());
+    }
 }

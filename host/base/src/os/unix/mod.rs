@@ -1,11 +1,13 @@
 //! Linux and macOS.
 
 mod files;
+mod listeners;
 mod machine;
 mod processes;
 mod terminal;
 
 pub use files::*;
+pub use listeners::*;
 pub use machine::*;
 pub use processes::*;
 /// Reads and writes at a position, without moving the file's own.

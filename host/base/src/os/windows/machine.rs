@@ -1,5 +1,6 @@
 //! The machine: its name, its limits and its sockets.
 
+use crate::os::PortHolder;
 use std::io;
 use std::net::UdpSocket;
 use winapi_util::sysinfo::{ComputerNameKind, get_computer_name};
@@ -9,6 +10,16 @@ use windows_sys::Win32::Foundation::{ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED
 pub fn host_name() -> String {
     let name = get_computer_name(ComputerNameKind::PhysicalDnsHostname);
     name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A word for a user whose name no variable gives.
+pub fn user_name() -> String {
+    "user".to_owned()
+}
+
+/// The process that listens on a port: the system is not asked.
+pub fn port_holder(_port: u16) -> Option<PortHolder> {
+    None
 }
 
 /// An identifier that changes whenever the machine starts: the system has none.

@@ -1,0 +1,57 @@
+//! Which models predict together. sleap-nn reads the type of each, the first of its heads, and makes one
+//! predictor of all: of two models of one type, newer versions refuse the second, and older ones ignore it.
+
+use super::{CheckError, config_text};
+use crate::config::Config;
+use crate::files::{Found, PackageFiles};
+use sleap_rtc_protocol::path::RelPath;
+
+/// Models of these types predict alone: sleap-nn ignores every other model beside one of them.
+const ALONE: [&str; 5] = [
+    "single_instance",
+    "bottomup",
+    "multi_class_bottomup",
+    "bottomup_segmentation",
+    "semantic_segmentation",
+];
+/// Of these, sleap-nn uses only the first that is there.
+const SECOND_STAGE: [&str; 2] = ["centered_instance", "multi_class_topdown"];
+
+/// A model as a script names it, and its type.
+pub(crate) struct TypedModel {
+    pub(crate) name: String,
+    pub(crate) model_type: String,
+}
+
+/// The type of the model in a folder, if it can be read.
+pub(crate) fn of_folder(package: &dyn PackageFiles, folder: &RelPath) -> Option<String> {
+    let mut configs = super::tracking::CONFIGS.into_iter().filter_map(|name| {
+        let path = RelPath::new(format!("{folder}/{name}")).ok()?;
+        (package.look(&path) == Found::File).then_some(path)
+    });
+    of_config(package, &configs.next()?)
+}
+
+/// The type of the model that a config describes, if it can be read.
+pub(crate) fn of_config(package: &dyn PackageFiles, config: &RelPath) -> Option<String> {
+    let text = config_text(package, config).ok()?;
+    Config::read(&text).ok()?.model_types().into_iter().next()
+}
+
+/// Refuses models of which sleap-nn would not use each.
+pub(crate) fn together(models: &[TypedModel]) -> Result<(), CheckError> {
+    for (index, second) in models.iter().enumerate() {
+        for first in &models[..index] {
+            let types = [&*first.model_type, &*second.model_type];
+            let is_one = types[0] == types[1];
+            let is_alone = types[0] != types[1] && types.iter().any(|kind| ALONE.contains(kind));
+            let is_other =
+                types[0] != types[1] && types.iter().all(|kind| SECOND_STAGE.contains(kind));
+            if is_one || is_alone || is_other {
+                let told = |of: &TypedModel| format!("{} ({})", of.name, of.model_type);
+                return Err(CheckError::ModelTypes { first: told(first), second: told(second) });
+            }
+        }
+    }
+    Ok(())
+}
