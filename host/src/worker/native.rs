@@ -30,8 +30,6 @@ use tracing::{info, warn};
 
 /// How long a client may take, after the job, to fetch the results over the same connection.
 const FETCH: Duration = Duration::from_secs(60);
-/// How often a client hears that the worker cannot answer yet.
-const PREPARING: Duration = Duration::from_secs(1);
 /// How long the last frame may take to reach the client.
 pub(crate) const FLUSH: Duration = Duration::from_secs(5);
 
@@ -131,7 +129,7 @@ async fn submit(
     let upload = match upload {
         Some(upload) => upload,
         None => {
-            until_searched(client, link).await?;
+            queue_status::until_searched(client, link).await?;
             begin(client, spec).await?
         }
     };
@@ -155,18 +153,6 @@ fn has_begun(folder: &JobFolder) -> bool {
                 || folder.last_event().is_ok_and(|last| last.is_some_and(|last| last.seq > 1))
         }
         Ok(JobState::Staging) | Err(_) => false,
-    }
-}
-
-/// Waits until this worker knows whether its trainers work, before anything is uploaded for them.
-async fn until_searched(client: &Client, link: &mut WorkerEnd) -> Result<(), ConnectionError> {
-    let mut searched = pin!(client.context.trainers_searched());
-    loop {
-        if let Ok(searched) = timeout(PREPARING, link.meanwhile(searched.as_mut())).await {
-            return Ok(searched?);
-        }
-        let what = "it has just started, and asks its trainer whether it works".to_owned();
-        link.send(&WorkerFrame::Preparing { what }).await?;
     }
 }
 

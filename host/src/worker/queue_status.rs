@@ -1,4 +1,4 @@
-//! Reports to the client of a waiting job where it stands.
+//! Reports to the client of a job that cannot start yet what it waits for.
 
 use super::Client;
 use super::error::{ConnectionError, refused};
@@ -7,14 +7,33 @@ use sleap_rtc_job::{JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::WorkerEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::job::{JobState, RefusalCode};
+use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
 /// The shortest time between two frames about the same place.
 const NEWS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a job may be neither in the queue nor begun, while its process starts or its end is written.
 const START_LIMIT: Duration = Duration::from_secs(3600);
+
+/// How often a client hears that the worker cannot answer yet.
+const PREPARING: Duration = Duration::from_secs(1);
+
+/// Waits until this worker knows whether its trainers work, before anything is uploaded for them.
+pub(crate) async fn until_searched(
+    client: &Client,
+    link: &mut WorkerEnd,
+) -> Result<(), ConnectionError> {
+    let mut searched = pin!(client.context.trainers_searched());
+    loop {
+        if let Ok(searched) = timeout(PREPARING, link.meanwhile(searched.as_mut())).await {
+            return Ok(searched?);
+        }
+        let what = "it has just started, and asks its trainer whether it works".to_owned();
+        link.send(&WorkerFrame::Preparing { what }).await?;
+    }
+}
 
 /// Reports where the job stands until it runs or is withdrawn, and obeys its client meanwhile. When this
 /// returns, the job has a process or has ended.

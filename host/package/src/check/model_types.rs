@@ -6,6 +6,9 @@ use crate::config::Config;
 use crate::files::{Found, PackageFiles};
 use sleap_rtc_protocol::path::RelPath;
 
+/// The configs of a trained model.
+pub(crate) const CONFIGS: [&str; 3] =
+    ["training_config.yaml", "training_config.yml", "training_config.json"];
 /// Models of these types predict alone: sleap-nn ignores every other model beside one of them.
 const ALONE: [&str; 5] = [
     "single_instance",
@@ -25,7 +28,7 @@ pub(crate) struct TypedModel {
 
 /// The type of the model in a folder, if it can be read.
 pub(crate) fn of_folder(package: &dyn PackageFiles, folder: &RelPath) -> Option<String> {
-    let mut configs = super::tracking::CONFIGS.into_iter().filter_map(|name| {
+    let mut configs = CONFIGS.into_iter().filter_map(|name| {
         let path = RelPath::new(format!("{folder}/{name}")).ok()?;
         (package.look(&path) == Found::File).then_some(path)
     });

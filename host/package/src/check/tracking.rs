@@ -1,6 +1,6 @@
 //! Checks a prediction: its data, its models, and its labels' videos.
 
-use super::model_types::{self, TypedModel};
+use super::model_types::{self, CONFIGS, TypedModel};
 use super::{CheckError, Checking, MachineFacts, MadeModel, MissingVideo, distinct, find, outside};
 use crate::files::{Found, PackageFiles};
 use crate::labels::{Labels, is_hdf5, missing_end};
@@ -9,9 +9,6 @@ use crate::script::{Model, NamedPath, Track, is_foreign, options};
 use crate::videos::VideoPlace;
 use sleap_rtc_protocol::path::RelPath;
 
-/// The configs of a trained model, and a suffix like a checkpoint's that is not one.
-pub(crate) const CONFIGS: [&str; 3] =
-    ["training_config.yaml", "training_config.yml", "training_config.json"];
 const BEST: &str = "best.ckpt";
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
 /// The endings of the names of videos that sleap-nn reads.

@@ -168,15 +168,6 @@ impl<'a> Submission<'a> {
         self.cursor.seen() > 0
     }
 
-    /// The client has ended with `why` before the job had begun. Where the worker has refused the job, its
-    /// record says so.
-    pub(crate) fn not_taken(&mut self, why: &ClientError) {
-        use ClientError::{JobFailed, NotAdmitted, Refused, UnknownToWorker};
-        if matches!(why, Refused(_) | NotAdmitted(_) | UnknownToWorker | JobFailed(_)) {
-            self.progress.refused(why);
-        }
-    }
-
     /// The current stage, as it changes.
     pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()

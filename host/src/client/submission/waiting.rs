@@ -32,6 +32,15 @@ impl Submission<'_> {
         Goal::NewJob { may_wait: self.wait.is_some() }
     }
 
+    /// The client has ended with `why` before the job had begun. Where the worker has refused the job, its
+    /// record says so.
+    pub(crate) fn not_taken(&mut self, why: &ClientError) {
+        use ClientError::{JobFailed, NotAdmitted, Refused, UnknownToWorker};
+        if matches!(why, Refused(_) | NotAdmitted(_) | UnknownToWorker | JobFailed(_)) {
+            self.progress.refused(why);
+        }
+    }
+
     /// Records and shows where the job stands in the queue.
     pub(crate) fn wait_in_queue(&mut self, news: &QueueStatus) {
         if *self.stage.borrow() == Stage::Following {
