@@ -232,7 +232,7 @@ impl Bench {
     ) -> Result<String> {
         let mut command = self.demo.command(name, arguments)?;
         complete(&mut command);
-        command.arg("--output").arg(self.path(name).join("out"));
+        command.arg("--output").arg(self.path(name).join("out.slp"));
         command.env("XDG_DATA_HOME", self.path("records"));
         self.demo.join(&mut command, &self.server, &self.worker);
         let output = command.output()?;

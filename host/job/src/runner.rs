@@ -403,7 +403,8 @@ fn judge(run: &Run, active: &ActiveRun) -> JobOutcome {
         && active.exit_code() == Some(0)
         && active.output().findings().predicted_nothing
     {
-        let message = "no frame was predicted: the data contain none of the requested frames";
+        let message = "no frame was predicted: the data cannot be read, or contain none of the \
+                       requested frames";
         return failed(Some(0), message.to_owned());
     }
     if let Some(option) = unknown_option(run, active) {

@@ -149,6 +149,7 @@ fn files_that_are_missing_are_named_after_conflicts() {
         "client-track --session-string SESSION --data-path DIR/p.zip",
         "client-track --session-string SESSION --data-path DIR/p.zip --model-paths DIR/m1 DIR/m3",
         "client-track --session-string SESSION -d DIR/p.zip -m DIR/m1 -o DIR/m1",
+        "client-track --session-string SESSION -d DIR/p.zip -m DIR/m1 -o predictions.v2",
         "client-track --session-string SESSION --frames 9-1",
         "worker --new-room --room-id r --token t",
         "worker --room-id r",

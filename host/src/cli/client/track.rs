@@ -7,6 +7,7 @@ use super::submit_args::SubmitArgs;
 use super::train::{existing, found};
 use crate::config::Overrides;
 use sleap_rtc_package::script::Frames;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -179,6 +180,9 @@ impl TrackArgs {
     }
 }
 
+/// The endings of files that sleap-nn saves predictions in.
+const FORMATS: [&str; 5] = ["slp", "nwb", "json", "h5", "geojson"];
+
 /// A free name for predictions, so that they do not replace others.
 fn free_output() -> PathBuf {
     let numbered = (1..).map(|number| PathBuf::from(format!("predictions-{number}.slp")));
@@ -186,7 +190,8 @@ fn free_output() -> PathBuf {
     names.find(|path| !path.exists()).unwrap_or_else(|| "predictions.slp".into())
 }
 
-/// The result replaces an existing file, so check that it may.
+/// The result replaces an existing file, so check that it may, and that sleap-nn can save under this name: it would
+/// say so only after the prediction.
 fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
     let shown = output.display();
     let what = match output.metadata() {
@@ -198,9 +203,16 @@ fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
         Err(_) if output.as_os_str().as_encoded_bytes().ends_with(b"/") => {
             "names a folder, not a file"
         }
+        _ if !names_format(output) => "names no format that sleap-nn saves: let it end with .slp",
         _ => return Ok(()),
     };
     Err(Failure::usage(format!("--output: {shown} {what}")))
+}
+
+/// Whether the ending is one by which sleap-nn chooses a format.
+fn names_format(output: &Path) -> bool {
+    let ending = output.extension().and_then(OsStr::to_str).unwrap_or_default();
+    FORMATS.iter().any(|format| format.eq_ignore_ascii_case(ending))
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {
