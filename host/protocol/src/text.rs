@@ -78,6 +78,8 @@ fn shorten(mut text: String, max_chars: usize) -> String {
     if max_chars > 0 {
         text.push('…');
     }
+    // Thousands of lines are kept, each cut from a line that may have been very long.
+    text.shrink_to_fit();
     text
 }
 
@@ -173,6 +175,11 @@ mod tests {
             let hidden = |c: char| (c.is_control() && c != '\n') || HIDDEN.contains(&c);
             prop_assert!(!lines.as_str().chars().any(hidden));
         }
+    }
+
+    #[test]
+    fn what_is_cut_off_takes_no_memory() {
+        assert!(shorten("x".repeat(1 << 20), 2_000).capacity() < 4_000);
     }
 
     #[test]

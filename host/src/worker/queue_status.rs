@@ -1,6 +1,7 @@
 //! Reports to the client of a job that cannot start yet what it waits for.
 
 use super::Client;
+use super::coordinator::HandoverStep;
 use super::error::{ConnectionError, refused};
 use crate::blocking::blocking;
 use sleap_rtc_job::{JobError, JobFolder, JobHandle};
@@ -32,6 +33,8 @@ pub(crate) async fn until_searched(
         }
         let what = "it has just started, and asks its trainer whether it works".to_owned();
         link.send(&WorkerFrame::Preparing { what }).await?;
+        // The client is not to blame, so its place stays.
+        client.coordinator.step(&client.caller.peer, HandoverStep::Delayed).await;
     }
 }
 

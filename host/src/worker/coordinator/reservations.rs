@@ -32,6 +32,8 @@ pub(crate) enum HandoverStep {
     Offered,
     /// It has connected.
     Connected,
+    /// The worker itself is not ready for its job yet.
+    Delayed,
     /// It has named its job, and its user.
     Introduced(Option<String>),
     /// Bytes of its package have been verified.
@@ -164,6 +166,7 @@ impl Reservations {
         let wait = match step {
             HandoverStep::Offered => reach(Reached::Offered).then_some(RESERVATION),
             HandoverStep::Connected => reach(Reached::Connected).then_some(FIRST_FRAME),
+            HandoverStep::Delayed => Some(FIRST_FRAME),
             HandoverStep::Introduced(user) => {
                 let is_new = reach(Reached::Introduced);
                 holder.user = user.map(|user| Printable::line(&user, USER_CHARS));
@@ -255,6 +258,8 @@ mod tests {
             (HandoverStep::Connected, Some(FIRST_FRAME)),
             (HandoverStep::Offered, None),
             (HandoverStep::Connected, None),
+            (HandoverStep::Delayed, Some(FIRST_FRAME)),
+            (HandoverStep::Delayed, Some(FIRST_FRAME)),
             (HandoverStep::Introduced(None), Some(PROGRESS)),
             (HandoverStep::Introduced(None), None),
             (HandoverStep::Received, Some(PROGRESS)),
