@@ -171,8 +171,8 @@ fn about(holder: Option<PortHolder>) -> String {
         Some(PortHolder { pid, command }) => {
             let command = Printable::line(&command, MAX_COMMAND_CHARS);
             format!(
-                "process {pid} of yours (`{command}`) uses this port, and a server goes on when its \
-                 terminal closes: `kill {pid}` ends it\nor {OTHER}"
+                "process {pid} of yours (`{command}`) uses this port; a server keeps running after its \
+                 terminal closes: end it with `kill {pid}`,\nor {OTHER}"
             )
         }
     }

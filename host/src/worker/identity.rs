@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "identity.json";
 /// Locked by the worker that uses the folder, which it names.
 const LOCK: &str = "lock";
-/// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the server.
+/// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the
+/// server.
 const KEYS: &str = "room-keys.json";
 
 /// Why the state folder cannot be used.
@@ -71,12 +72,12 @@ impl RunningWorker {
     pub(crate) fn advice(&self) -> String {
         let end = match (self.pid, self.host == host_name()) {
             (0, _) => "stop it".to_owned(),
-            (pid, true) => format!("`kill {pid}` ends it, and its jobs go on"),
-            (pid, false) => format!("`kill {pid}` on {} ends it, and its jobs go on", self.host),
+            (pid, true) => format!("end it with `kill {pid}`"),
+            (pid, false) => format!("end it with `kill {pid}` on {}", self.host),
         };
         format!(
-            "it goes on when its terminal closes: {end}; or give this one a state folder of its own with \
-             --state-dir"
+            "it keeps running after its terminal closes: {end} (its jobs continue), or give this one a state \
+             folder of its own with --state-dir"
         )
     }
 }
@@ -140,8 +141,11 @@ impl StateFolder {
             Err(error) => return Err(io(error)),
         }
         let own = RunningWorker { host: host_name(), pid: std::process::id(), room: None };
-        let own = serde_json::to_vec(&own).map_err(|error| io(error.into()))?;
-        file.set_len(0).and_then(|()| file.write_all(&own)).map_err(io)?;
+        let own = serde_json::to_vec(&own).unwrap_or_default();
+        if let Err(error) = file.set_len(0).and_then(|()| file.write_all(&own)) {
+            // Only messages need it, and a worker must also start on a full disk.
+            tracing::debug!(%error, "the lock does not name this worker");
+        }
         Ok(Self { path: path.to_owned(), _lock: file })
     }
 
