@@ -9,7 +9,7 @@ use super::sandbox::Sandbox;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::mounts::Mounts;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::Permissions;

@@ -8,7 +8,7 @@ use super::grants::ReadScope;
 use super::settings::RunnerSettings;
 use super::version;
 pub use super::version::TrainerVersion;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::text::Printable;
 use std::fmt;
@@ -302,7 +302,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::{Duration, Instant};
 
-    const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(2), tell: |_| {} };
+    const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(2), announce: |_| {} };
 
     async fn found(programs: &[(&str, &str)], trainer: Option<&str>) -> Trainers {
         let folder = tempfile::tempdir().unwrap();

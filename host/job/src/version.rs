@@ -4,7 +4,7 @@
 use super::command::CommandLine;
 use super::interpreter::interpreter;
 use super::settings::RunnerSettings;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -148,7 +148,7 @@ mod tests {
         let program = stand_in();
         assert_eq!(installed_version(&program), None);
         let settings = RunnerSettings::default();
-        let patience = BoundedWait { limit: ASK_LIMIT, tell: |_| {} };
+        let patience = BoundedWait { limit: ASK_LIMIT, announce: |_| {} };
         assert_eq!(ask(&program, &settings, patience).await.known(), Some("0.3.5"));
     }
 }

@@ -58,7 +58,7 @@ mod coordinator;
 mod delivery;
 mod error;
 mod gpu_pool;
-mod gpus;
+pub(crate) mod gpus;
 pub(crate) mod history;
 mod identity;
 mod job_ends;

@@ -2,7 +2,7 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use std::io;
 use std::process::Output;
 use std::time::Duration;
@@ -118,7 +118,7 @@ pub(crate) async fn linger() -> Linger {
 async fn output(program: &str, words: &[&str], limit: Duration) -> io::Result<Output> {
     let mut command = Command::new(program);
     command.args(words).kill_on_drop(true).stdin(std::process::Stdio::null());
-    let patience = BoundedWait { limit, tell: print::waiting };
+    let patience = BoundedWait { limit, announce: print::waiting };
     let line = format!("`{program} {}`", words.join(" "));
     patience.wait(&line, command.output()).await.map_err(|_| {
         let text = format!("{line} has not answered within {} s", limit.as_secs());
