@@ -259,7 +259,7 @@ impl RunnerSettings {
     }
 }
 
-/// The processes of a trainer that was asked. Dropping the value kills what is left of them.
+/// The process group of a trainer that was asked something. Dropping it kills what is left of the group.
 struct AskedGroup(Option<Pid>);
 
 impl Drop for AskedGroup {

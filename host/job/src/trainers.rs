@@ -49,7 +49,7 @@ pub enum Trainer {
 pub struct Complaint {
     /// Why, in words.
     pub words: String,
-    /// What kind of trouble it is.
+    /// What kind of failure it is.
     pub trouble: Trouble,
 }
 
@@ -135,7 +135,7 @@ impl Trainers {
         );
         let program = training.program().or(inference.program());
         let version = match program {
-            // Nobody waits twice for a program that hangs.
+            // A program that hangs is not waited for a second time.
             Some(program) if training.is_silent() || inference.is_silent() => {
                 let installed = version::installed_version(program);
                 installed.map_or(TrainerVersion::Unknown, TrainerVersion::Known)

@@ -19,7 +19,7 @@ pub enum TrainerVersion {
     Known(String),
     /// The program does not say.
     Unknown,
-    /// The program does not answer in time. These words say which, and the question.
+    /// The program does not answer in time. The text names its command line.
     Silent(String),
 }
 
@@ -82,7 +82,7 @@ async fn ask(program: &Path, settings: &RunnerSettings, patience: BoundedWait) -
     version.map_or(TrainerVersion::Unknown, TrainerVersion::Known)
 }
 
-/// That a program does not answer, in words.
+/// Says that a program does not answer.
 pub(crate) fn silence(question: &CommandLine, patience: BoundedWait) -> String {
     format!("{} does not answer within {} s", question.quoted(), patience.limit.as_secs())
 }
