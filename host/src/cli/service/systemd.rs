@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 /// A worker that ends takes up to 30 s.
 const LIMIT: Duration = Duration::from_secs(90);
-/// How long systemd may take to say something.
+/// How long systemd may take to answer a question.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// systemd's instance of this user, which has answered.
@@ -119,9 +119,9 @@ async fn output(program: &str, words: &[&str], limit: Duration) -> io::Result<Ou
     let mut command = Command::new(program);
     command.args(words).kill_on_drop(true).stdin(std::process::Stdio::null());
     let patience = BoundedWait { limit, announce: print::waiting };
-    let line = format!("`{program} {}`", words.join(" "));
-    patience.wait(&line, command.output()).await.map_err(|_| {
-        let text = format!("{line} has not answered within {} s", limit.as_secs());
+    let command_line = format!("`{program} {}`", words.join(" "));
+    patience.wait(&command_line, command.output()).await.map_err(|_| {
+        let text = format!("{command_line} did not answer within {} s", limit.as_secs());
         io::Error::new(io::ErrorKind::TimedOut, text)
     })?
 }

@@ -50,7 +50,7 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the last message may take to reach the worker.
 const FLUSH: Duration = Duration::from_secs(5);
-/// The longest news of a worker that prepares, in characters.
+/// The most characters of what a worker says while it prepares.
 const MAX_NEWS_CHARS: usize = 200;
 const WHILE_IT_RAN: &str = "while the job ran";
 
