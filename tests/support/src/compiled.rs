@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 const CACHE: &str = ".cache/sleap-rtc/plugins";
 const NAME: &str = "compiled-plugins-";
 
-/// The folder of compiled plugins of a program that has asked all of them once; `None` if it cannot be made, or if
-/// another program than the one that was built is tested.
+/// The folder of compiled plugins of a program that has asked all of them once; `None` if it cannot be made,
+/// or if another program than the one that was built is tested.
 static COMPILED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let program = built().join("sleap-rtc");
     let own = std::env::var_os("SLEAP_RTC_PROGRAM").is_none();
@@ -43,7 +43,8 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has the program decide over a few jobs of a made-up trace. Where several tests do it at once, one of them wins.
+/// Has the program decide over a few jobs of a made-up trace. Where several tests do it at once, one of them
+/// wins.
 fn compile(program: &Path, folder: &Path) -> Option<()> {
     let home = tempfile::Builder::new().prefix("home-").tempdir_in(built()).ok()?;
     let mut command = clean_command(program, home.path(), "/usr/bin:/bin");

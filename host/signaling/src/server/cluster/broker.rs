@@ -172,7 +172,7 @@ pub(crate) async fn run(
     let subscriptions = match subscribing {
         Ok((news, orders)) => Subscriptions { news, orders },
         Err(error) => {
-            tracing::error!(%error, "this server leaves its cluster: it cannot subscribe to messages of the others");
+            tracing::error!(%error, "this server ends: it cannot subscribe to the messages of the others");
             return;
         }
     };
@@ -307,8 +307,8 @@ async fn say(cluster: &Cluster, news: &News) {
 }
 
 impl Cluster {
-    /// Connects to the broker. Returns this server's part in the cluster, its queue, and the shared state, which
-    /// begins with `store` if there is none yet.
+    /// Connects to the broker. Returns this server's part in the cluster, its queue, and the shared state,
+    /// which begins with `store` if there is none yet.
     pub(crate) async fn join(
         brokers: &Brokers,
         store: &Store,
