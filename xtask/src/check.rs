@@ -64,8 +64,8 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         let linting = scope.spawn(|| {
             give_way();
             let mut steps = Steps::begin();
-            // macOS is a Unix as Linux is, and checking its 450 crates takes long. So what breaks the client only
-            // there waits for `cargo xtask lint`.
+            // macOS is a Unix as Linux is, and checking its 450 crates takes long. So what breaks the client
+            // only there waits for `cargo xtask lint`.
             lints(&mut steps, &[builds::WINDOWS]);
             steps
         });

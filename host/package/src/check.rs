@@ -211,9 +211,7 @@ pub enum CheckError {
     )]
     VideoType(String),
     /// The name of the predictions does not say their format.
-    #[error(
-        "the output {0} has no ending, by which sleap-nn chooses the format: name it {0}.slp"
-    )]
+    #[error("the output {0} has no ending, by which sleap-nn chooses the format: name it {0}.slp")]
     OutputType(RelPath),
     /// The labels do not have the requested video.
     #[error("{labels} has no video {index}: it has {count}, counted from 0")]

@@ -127,7 +127,10 @@ impl TrackSettings {
         let valued = [
             ("--batch_size", self.batch_size.map(|n| n.to_string())),
             ("--max_instances", self.max_instances.map(|n| n.to_string())),
-            ("--peak_threshold", self.peak_threshold.as_ref().map(|confidence| confidence.0.clone())),
+            (
+                "--peak_threshold",
+                self.peak_threshold.as_ref().map(|confidence| confidence.0.clone()),
+            ),
             ("--device", self.device.clone()),
             ("--max_tracks", self.max_tracks.map(|n| n.to_string())),
             ("--tracking_window_size", self.tracking_window_size.map(|n| n.to_string())),

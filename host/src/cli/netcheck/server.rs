@@ -6,8 +6,8 @@ use crate::config::Config;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
-use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::bounded_wait::BoundedWait;
+use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use sleap_rtc_signaling::client::{

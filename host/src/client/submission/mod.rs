@@ -255,11 +255,11 @@ impl<'a> Submission<'a> {
             let frame = link.recv_within(ACCEPT_LIMIT).await.map_err(|_| lost)?;
             return refused(frame).and(Err(self.lost(DialectError::Gone, during)));
         }
-        let mut is_told = false;
+        let mut is_shown = false;
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
                 WorkerFrame::Preparing { what } => {
-                    if !std::mem::replace(&mut is_told, true) {
+                    if !std::mem::replace(&mut is_shown, true) {
                         let what = Printable::line(&what, MAX_NEWS_CHARS);
                         self.display.note(&format!("Waiting for the worker: {what} …"));
                     }
