@@ -138,7 +138,7 @@ async fn restore(server: &Server, cluster: &Cluster) {
                     sleep(START_WAIT).await;
                 }
                 Err(error) => {
-                    tracing::error!(error = %WithCauses(&error), "cannot restore what the broker has lost; restart this server");
+                    tracing::error!(error = %WithCauses(&error), "cannot restore what the broker has lost");
                     break;
                 }
             }
