@@ -87,12 +87,12 @@ async fn answer(mailbox: &mut Mailbox) -> Result<Option<Vec<u8>>, MailboxError> 
 
 /// What people call this device: its user, if that is known, and its host.
 pub(crate) fn device_name(user: Option<&str>) -> DeviceName {
-    let host = host_name();
+    let host = short_host_name();
     DeviceName::nearest(&user.map_or(host.clone(), |user| format!("{user}@{host}")))
 }
 
 /// The name of this machine, up to its first dot.
-pub(crate) fn host_name() -> String {
+pub(crate) fn short_host_name() -> String {
     let name = sleap_rtc_base::os::host_name();
     name.split('.').next().unwrap_or_default().to_owned()
 }

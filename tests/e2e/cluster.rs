@@ -203,7 +203,7 @@ fn a_server_that_its_broker_does_not_let_in_says_why() {
     let with_file = format!("{}cluster_token_file = {file:?}\n", broker.config());
     let mut server = launch(&site, &with_file, None);
     wait_part(&mut server);
-    // `write` leaves the file open to all.
+    // `fs::write` lets everybody read the file.
     assert!(server.stderr().contains("every user of this machine can read"));
     let address = broker.address();
     let in_address = |user: &str| format!("[signaling]\ncluster = 'nats://{user}@{address}'\n");

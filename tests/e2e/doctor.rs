@@ -130,7 +130,7 @@ fn a_paired_room_is_checked_as_a_client_would_use_it() {
         TestWorker::setup(&site, "worker").config("room_name = \"northlab\"\n").start(&server);
     let home = site.folder("machine");
     pair_in(&site, &server, &home, TestInvitation::of(&worker, &[]).code()).assert_code(0);
-    // The environment names another server, as nobody would who has paired.
+    // Neither an option nor a variable names the server.
     let check = |arguments: &[&str]| {
         let mut command = Site::binary(&home, Path::new("/nonexistent"));
         command.args(arguments).args(["--ice-server", "none"]);

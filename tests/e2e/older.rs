@@ -1,6 +1,6 @@
-//! Programs of ours from before keys, acted out with their recorded frames: an older client at a worker of today, and
-//! a client of today at an older worker. They mix as `docs/security.md` says: whoever knows the room's whole token
-//! wants a proof, and whoever knows the server's part alone is told what that means.
+//! Programs of ours from before keys, acted out with their recorded frames: an older client at a worker of
+//! today, and a client of today at an older worker. They mix as `docs/security.md` says: whoever knows the
+//! room's whole token wants a proof, and whoever knows the server's part alone is told what that means.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -89,8 +89,8 @@ fn an_older_client_is_served_while_clients_without_keys_are() {
     assert!(strict.jobs().is_empty());
 }
 
-/// An older worker that answers the first offer, and says `words` to the client's first message. Returns what it has
-/// been told.
+/// An older worker that answers the first offer, and says `words` to the client's first message. Returns what
+/// it has been told.
 fn older_worker(mut worker: Observer, words: &'static [&'static str]) -> JoinHandle<Vec<String>> {
     spawn(move || {
         let runtime = Runtime::new().unwrap();

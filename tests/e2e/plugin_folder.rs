@@ -107,7 +107,7 @@ fn an_unaccepted_plugin_starts_neither_worker_nor_job() {
 fn a_compiled_plugin_is_kept_and_not_trusted_once_it_was_modified() {
     let site = Site::new();
     let home = site.path();
-    // Else the built-in plugins would be there, too.
+    // Otherwise the cache would begin with the built-in plugins.
     fs::create_dir(home.join(".cache")).unwrap();
     says(&run(home, &add(&guest("custom-policy"), "prefer=a")), 0, &[]);
     let list = || says(&run(home, &["plugin", "list"]), 0, &["custom-policy.wasm", " accepted"]);

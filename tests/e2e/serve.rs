@@ -136,7 +136,8 @@ fn a_second_start_names_the_first() {
     let beside = ["worker", "--signaling", "ws://127.0.0.1:1", "--state-dir", &state];
     for (home, words) in [("same", &serving[..]), ("other", &beside)] {
         let said = again(&site.folder(home), words);
-        for word in [&pid, &first.credentials().room_id, "goes on when its terminal closes"] {
+        for word in [&pid, &first.credentials().room_id, "keeps running after its terminal closes"]
+        {
             assert!(said.contains(word), "{word}: {said}");
         }
     }

@@ -321,7 +321,8 @@ fn a_controller_that_crashes_after_a_submission_costs_no_history() {
     assert_eq!(lab.worker().trainer_starts().len(), 1);
 }
 
-/// Ten rounds; `SLEAP_RTC_SLURM_ROUNDS` sets another number. Each kills the worker, and each fourth one the job.
+/// Ten rounds; `SLEAP_RTC_SLURM_ROUNDS` sets another number. Each kills the worker, and each fourth one the
+/// job.
 #[test]
 #[ignore = "takes minutes, and needs root, FUSE and bindfs"]
 fn on_two_mounts_there_is_one_writer_and_no_result_is_lost() {

@@ -66,7 +66,7 @@ fn a_trainer_that_is_slow_to_fail_is_refused_before_the_upload() {
     let (tools, answer) = (tools(&site), site.folder("answer").join("now"));
     let wait = format!("until [ -e {} ]; do sleep 0.05; done", answer.display());
     script(&tools, "sleap-nn", &format!("{wait}; echo \"No module named 'torch'\" >&2; exit 1"));
-    // Else the trainer does not see the file.
+    // In a sandbox the trainer would not see the file.
     let worker = TestWorker::setup(&site, "worker").config("sandbox = \"off\"\n");
     let worker = worker.trainers_in(&tools).start(&server);
     let client = site.client(&server).train(&fixture("train_single.zip"));

@@ -22,8 +22,8 @@ const UNITS: [&str; 5] = [
 const MODULES: [&str; 6] =
     ["first_run::", "train::", "track::", "serve::", "pairing::", "plugin::"];
 
-/// Builds the program by zig, and runs the unit tests of some crates and some tests from outside. The tests and the
-/// stand-in trainer are this machine's own programs.
+/// Builds the program by zig, and runs the unit tests of some crates and some tests from outside. The tests
+/// and the stand-in trainer are this machine's own programs.
 pub fn run() -> Result<ExitCode> {
     prerequisites::build()?;
     prerequisites::python()?;

@@ -23,13 +23,14 @@ const BUILDS: [Build; 3] = [
     Build { feature: "worker", without: &["ratatui"] },
 ];
 
-/// The features with which the plugins and the server are built for everything else: without them, build scripts
-/// would be built anew, and all that depends on them. The builds for laptops check the server without its page.
+/// The features with which the plugins and the server are built for everything else: without them, build
+/// scripts would be built anew, and all that depends on them. The builds for laptops check the server without
+/// its page.
 const SHARED: &str = "fewest-running/default,largest-gpu/default,linear-estimate/default,\
                       requirements/default,sleap-rtc-signaling/page";
 
-/// The policies, which a page in a browser uses as plain functions. Everything else that the page uses is built for
-/// browsers by `host/signaling/build.rs`.
+/// The policies, which a page in a browser uses as plain functions. Everything else that the page uses is
+/// built for browsers by `host/signaling/build.rs`.
 const IN_BROWSERS: [&str; 4] = ["fewest-running", "largest-gpu", "linear-estimate", "requirements"];
 
 /// A system besides Linux on which clients run: the name that rustc has for it, and its own.

@@ -1,7 +1,8 @@
 //! `cargo xtask test` and `lint`: what CI runs.
 //!
-//! The order keeps the work small and the processors busy: one build of the dependencies serves the program, all tests
-//! and the demo. Tests mostly wait, so the lints, which compute, run beside them and give way to them.
+//! The order keeps the work small and the processors busy: one build of the dependencies serves the program,
+//! all tests and the demo. Tests mostly wait, so the lints, which compute, run beside them and give way to
+//! them.
 
 use crate::programs::{call, cargo, find, root, target, works};
 use crate::step::Steps;
@@ -63,8 +64,8 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         let linting = scope.spawn(|| {
             give_way();
             let mut steps = Steps::begin();
-            // macOS is a Unix as Linux is. What breaks the client there and not here waits for `cargo xtask lint`: the
-            // check is of 450 crates.
+            // macOS is a Unix as Linux is, and checking its 450 crates takes long. So what breaks the client
+            // only there waits for `cargo xtask lint`.
             lints(&mut steps, &[builds::WINDOWS]);
             steps
         });
@@ -119,8 +120,8 @@ fn programs(steps: &mut Steps, torture: Option<&Path>, with_sleap_nn: bool) {
     }
 }
 
-/// Has this thread, and what it starts, compute only when nothing else does. Where that is not possible, everything
-/// takes a little longer.
+/// Has this thread, and what it starts, compute only when nothing else does. Where that is not possible,
+/// everything takes a little longer.
 fn give_way() {
     let Ok(thread) = fs::read_link("/proc/thread-self") else { return };
     let Some(id) = thread.file_name() else { return };

@@ -21,8 +21,8 @@ fn build_and_run(arguments: &[String]) -> Command {
     command
 }
 
-/// The rounds that CI runs. `built` is the torture, if its place is known: cargo would wait for the lints, which lock
-/// the target folder.
+/// The rounds that CI runs. `built` is the torture, if its place is known: cargo would wait for the lints,
+/// which lock the target folder.
 pub fn rounds(built: Option<&Path>) -> Command {
     let Some(built) = built else { return build_and_run(&[]) };
     let mut command = Command::new(built);

@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`backoff`] | exponential backoff with jitter |
+//! | [`bounded_wait`] | waits with a limit, which are announced if they take long |
 //! | [`clock`] | the time of day, as numbers |
 //! | [`deadline`] | deadlines that may be absent, for `select!` |
 //! | [`disk`] | recognizes a full disk |
@@ -16,7 +17,6 @@
 //! | [`lock`] | file locks, where the file system has them |
 //! | [`mounts`] | folders in which a worker's jobs may read videos |
 //! | [`os`] | what differs between operating systems |
-//! | [`patience`] | bounded waits that say what is waited for |
 //! | [`random`] | identifiers that cannot be guessed |
 //! | [`rate_limit`] | a token bucket |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
@@ -32,6 +32,7 @@
 //! ```
 
 pub mod backoff;
+pub mod bounded_wait;
 pub mod clock;
 pub mod deadline;
 pub mod disk;
@@ -45,7 +46,6 @@ pub mod local_socket;
 pub mod lock;
 pub mod mounts;
 pub mod os;
-pub mod patience;
 pub mod random;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]

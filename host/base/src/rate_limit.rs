@@ -49,7 +49,7 @@ impl RateLimit {
         })
     }
 
-    /// Whether nothing is used now: everything is paid for.
+    /// Whether nothing of the permitted rate is in use.
     pub fn is_unused(&self, now: Instant) -> bool {
         self.paid_at <= now
     }

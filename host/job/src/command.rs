@@ -309,16 +309,22 @@ const TRAIN: &str = "train";
 /// The verb for a prediction, in sleap-nn 0.3.
 const PREDICT: &str = "predict";
 const TRACK: &str = "track";
-/// The verb is among this many words. Behind them come arguments of the user, which may be the same word.
+/// The verb is among this many words. Later words are arguments of the user, one of which may look the same.
 const MAX_WORDS_TO_VERB: usize = 8;
 /// The option with which a trainer reports progress as JSON lines on stdout.
 const GUI: &str = "--gui";
 
 impl CommandLine {
-    /// The command line for people, between backticks.
+    /// The command line for people, between backticks. The room sees it, so the values of settings are left
+    /// out: a container's `--env NAME=VALUE` may be a secret.
     pub fn quoted(&self) -> String {
+        let without_value = |argument: &String| match argument.split_once('=') {
+            Some((name, _)) => format!("{name}=…"),
+            None => argument.clone(),
+        };
         let words = std::iter::once(self.program.display().to_string());
-        format!("`{}`", words.chain(self.arguments.iter().cloned()).collect::<Vec<_>>().join(" "))
+        let words = words.chain(self.arguments.iter().map(without_value));
+        format!("`{}`", words.collect::<Vec<_>>().join(" "))
     }
 
     /// The same command without [`GUI`], which older versions do not know.

@@ -47,7 +47,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// With `json_lines`, standard output contains progress and errors as JSON lines, which are kept out of the log.
+    /// With `json_lines`, standard output contains progress and errors as JSON lines, which are kept out of
+    /// the log.
     pub fn new(json_lines: bool) -> Self {
         Self {
             out: Text::default(),

@@ -19,7 +19,7 @@ const NEWEST: ABI = ABI::V6;
 const SIGNALS: u32 = 6;
 /// The program that creates namespaces.
 const BUBBLEWRAP: &str = "bwrap";
-/// How long its trial may take.
+/// How long the trial of Bubblewrap may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// The operator's choice.
@@ -214,7 +214,7 @@ fn bubblewrap() -> Result<PathBuf, SandboxError> {
     }
 }
 
-/// What a program prints that prints little, or an error if it takes longer than `limit`.
+/// Runs a program that prints little to its end. Kills it after `limit`, which is an error.
 fn within(limit: Duration, mut command: Command) -> io::Result<Output> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (mut child, deadline) = (command.spawn()?, Instant::now() + limit);

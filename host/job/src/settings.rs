@@ -8,8 +8,8 @@ use super::grants::ReadScope;
 use super::sandbox::Sandbox;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_base::mounts::Mounts;
-use sleap_rtc_base::patience::BoundedWait;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -259,7 +259,7 @@ impl RunnerSettings {
     }
 }
 
-/// The processes of a trainer that was asked. Dropping the value kills what is left of them.
+/// The process group of a trainer that was asked something. Dropping it kills what is left of the group.
 struct AskedGroup(Option<Pid>);
 
 impl Drop for AskedGroup {

@@ -8,7 +8,7 @@ use super::grants::ReadScope;
 use super::settings::RunnerSettings;
 use super::version;
 pub use super::version::TrainerVersion;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::text::Printable;
 use std::fmt;
@@ -49,7 +49,7 @@ pub enum Trainer {
 pub struct Complaint {
     /// Why, in words.
     pub words: String,
-    /// What kind of trouble it is.
+    /// What kind of failure it is.
     pub trouble: Trouble,
 }
 
@@ -135,7 +135,7 @@ impl Trainers {
         );
         let program = training.program().or(inference.program());
         let version = match program {
-            // Nobody waits twice for a program that hangs.
+            // A program that hangs is not waited for a second time.
             Some(program) if training.is_silent() || inference.is_silent() => {
                 let installed = version::installed_version(program);
                 installed.map_or(TrainerVersion::Unknown, TrainerVersion::Known)
@@ -302,7 +302,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::{Duration, Instant};
 
-    const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(2), tell: |_| {} };
+    const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(2), announce: |_| {} };
 
     async fn found(programs: &[(&str, &str)], trainer: Option<&str>) -> Trainers {
         let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 use super::command::CommandLine;
 use super::interpreter::interpreter;
 use super::settings::RunnerSettings;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub enum TrainerVersion {
     Known(String),
     /// The program does not say.
     Unknown,
-    /// The program does not answer in time. These words say which, and the question.
+    /// The program does not answer in time. The text names its command line.
     Silent(String),
 }
 
@@ -82,7 +82,7 @@ async fn ask(program: &Path, settings: &RunnerSettings, patience: BoundedWait) -
     version.map_or(TrainerVersion::Unknown, TrainerVersion::Known)
 }
 
-/// That a program does not answer, in words.
+/// Says that a program does not answer.
 pub(crate) fn silence(question: &CommandLine, patience: BoundedWait) -> String {
     format!("{} does not answer within {} s", question.quoted(), patience.limit.as_secs())
 }
@@ -148,7 +148,7 @@ mod tests {
         let program = stand_in();
         assert_eq!(installed_version(&program), None);
         let settings = RunnerSettings::default();
-        let patience = BoundedWait { limit: ASK_LIMIT, tell: |_| {} };
+        let patience = BoundedWait { limit: ASK_LIMIT, announce: |_| {} };
         assert_eq!(ask(&program, &settings, patience).await.known(), Some("0.3.5"));
     }
 }

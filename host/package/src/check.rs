@@ -199,21 +199,19 @@ pub enum CheckError {
     NoFrames(RelPath),
     /// Labels for a training contain only predicted instances.
     #[error(
-        "{0} has no instance that a user has placed, and sleap-nn passes over predicted ones: correct some in \
+        "{0} has no instance that a user has placed, and sleap-nn ignores predicted ones: correct some in \
          SLEAP, or set data_config.user_instances_only to false"
     )]
     NoUserInstances(RelPath),
-    /// The data are no labels, and have no name of a video.
+    /// The data are neither labels nor, by their name, a video.
     #[error(
-        "{0} has a name of no video that sleap-nn reads ({readable}): convert it, for example by \
+        "{0} is not a video that sleap-nn reads, by its name ({readable}): convert it, for example with \
          `ffmpeg -i INPUT OUTPUT.mp4`",
         readable = tracking::VIDEOS.join(", ")
     )]
     VideoType(String),
     /// The name of the predictions does not say their format.
-    #[error(
-        "the predictions' name {0} has no ending, by which sleap-nn knows the format: call it {0}.slp"
-    )]
+    #[error("the output {0} has no ending, by which sleap-nn chooses the format: name it {0}.slp")]
     OutputType(RelPath),
     /// The labels do not have the requested video.
     #[error("{labels} has no video {index}: it has {count}, counted from 0")]
@@ -246,8 +244,8 @@ pub enum CheckError {
         /// The checkpoint, as it is written.
         written: String,
     },
-    /// A folder or an empty file is named where a file with content is needed.
-    #[error("{by} names {name}, which {is}, and a file is needed")]
+    /// A folder, or a file without content, in the place of a file.
+    #[error("{by} names {name}, which {is}; name a file with content")]
     NoFile {
         /// The path, as it is written.
         name: String,
@@ -277,7 +275,7 @@ pub enum CheckError {
     },
 }
 
-/// A name in an error. White space at its ends, or a line in its middle, would not be seen.
+/// A name for an error message, in quotes if it is empty, or has white space at its ends or a line break.
 fn visible(name: &str) -> String {
     match name.is_empty() || name.trim() != name || name.contains('\n') {
         true => format!("{name:?}"),

@@ -36,7 +36,7 @@ impl<'t> Config<'t> {
         if !is_within_bounds(text) {
             return Err("it is nested more deeply than any real config".to_owned());
         }
-        // The parser takes them for YAML's own tags.
+        // The parser treats them as YAML's own tags.
         if text.contains(PYTHON_TAG) {
             return Err(format!("it has a tag `{PYTHON_TAG}…`, which trainers do not read"));
         }
@@ -169,7 +169,7 @@ fn scalar(node: &Yaml<'_>) -> Option<String> {
     text.or_else(whole).or_else(number).or_else(truth)
 }
 
-/// What a trainer reads otherwise than this module, or not at all.
+/// Why a trainer would not read the config, or would read it differently from this module.
 fn misread(node: &Yaml<'_>) -> Option<String> {
     if let Yaml::Tagged(tag, _) = node {
         return Some(format!("it has the tag `{tag}`, which trainers do not read: leave it out"));

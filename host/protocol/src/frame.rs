@@ -138,7 +138,7 @@ pub enum WorkerFrame {
     },
     /// The worker cannot answer yet. It repeats this while it gets ready.
     Preparing {
-        /// What it does meanwhile, for people.
+        /// What it is doing, for people.
         what: String,
     },
     /// The worker refuses the job. It closes the connection after this.

@@ -88,7 +88,7 @@ pub enum StoreError {
 type BrokerFailure = Box<dyn std::error::Error + Send + Sync>;
 
 impl StoreError {
-    /// Whether time may mend it.
+    /// Whether a later attempt may succeed.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::NoAnswer(_))
     }

@@ -29,7 +29,7 @@ impl KnownRooms {
         }
     }
 
-    /// Whether a command without options has a room here.
+    /// Whether a command without options finds a room.
     pub(crate) fn has_usual(&self) -> bool {
         matches!(self.find(None), Ok(Some(_)))
     }

@@ -11,8 +11,8 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Dependencies with fewer log lines: only errors, and none at all from iroh, which reports
-/// ordinary goodbyes as errors, and from async-nats, which tells the server the same.
+/// Dependencies with fewer log lines: only errors, and none at all from iroh, which reports ordinary
+/// goodbyes as errors, and from async-nats, whose events the server logs itself.
 const QUIET: &str =
     "iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error,async_nats=off";
 

@@ -12,7 +12,7 @@ pub fn raw(text: &str) -> io::Result<()> {
     ignore_closed_pipe(write(&mut io::stdout().lock(), text))
 }
 
-/// Says on standard error what a command waits for.
+/// Writes to standard error what the command waits for.
 pub fn waiting(words: &str) {
     error(&format!("{words} …\n"));
 }

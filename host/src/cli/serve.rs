@@ -143,8 +143,8 @@ fn by_others(addresses: &[SocketAddr]) -> Result<Vec<Endpoints>, String> {
     let has_others = !addresses.iter().all(|address| is_local(&address));
     let mut hosts: Vec<(String, Vec<u16>)> = Vec::new();
     for address in addresses.iter().filter(|address| !has_others || !is_local(address)) {
-        let twin = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-        for host in hosts_of(address.ip(), addresses.contains(&twin)) {
+        let over_ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        for host in hosts_of(address.ip(), addresses.contains(&over_ipv4)) {
             match hosts.iter_mut().find(|(known, _)| *known == host) {
                 Some((_, ports)) => ports.push(address.port()),
                 None => hosts.push((host, vec![address.port()])),
@@ -154,8 +154,8 @@ fn by_others(addresses: &[SocketAddr]) -> Result<Vec<Endpoints>, String> {
     hosts.iter().map(|(host, ports)| at(host, ports)).collect()
 }
 
-/// What others can call a server that listens at `ip`. At `[::]` that is IPv4 too, unless it listens at
-/// `0.0.0.0` as well (`beside_ipv4`).
+/// The names and addresses of a server that listens at `ip`. `[::]` includes IPv4, unless the server also
+/// listens at `0.0.0.0` (`beside_ipv4`).
 fn hosts_of(ip: IpAddr, beside_ipv4: bool) -> Vec<String> {
     if !ip.is_unspecified() {
         return vec![in_url(ip)];
@@ -222,7 +222,7 @@ mod tests {
         let any = options(&["0.0.0.0:9000", "[::]:9000"]);
         let is_usable = |text: &String| text.ends_with(":9000") && !text.contains("0.0.0.0");
         assert!(!any.is_empty() && any.iter().all(is_usable), "{any:?}");
-        // Both kinds, by one socket or by two.
+        // IPv4 and IPv6, over one socket or two.
         let mut one = options(&["[::]:9000"]);
         let mut two = any;
         one.sort();

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The most characters of another program's name.
+/// The most characters of another program's command that are shown.
 const MAX_COMMAND_CHARS: usize = 60;
 
 /// The examples under `--help`.
@@ -127,7 +127,7 @@ impl Serving {
         let store = store.exit(Exit::Usage)?;
         let listeners = server::listen(&addresses).map_err(|error| {
             let holder = port_holder(error.address.port());
-            Failure::new(Exit::Connect, error).hint(about(holder))
+            Failure::new(Exit::Connect, error).hint(port_advice(holder))
         })?;
         let options = ServerOptions {
             sockets: server::raise_descriptor_limit(),
@@ -163,7 +163,7 @@ impl Serving {
 }
 
 /// What to do about a port that is taken.
-fn about(holder: Option<PortHolder>) -> String {
+fn port_advice(holder: Option<PortHolder>) -> String {
     const OTHER: &str = "choose another one with `sleap-rtc signaling --listen ADDR:PORT`, or with \
                          `listen` under [signaling] in the configuration file";
     match holder {
@@ -171,8 +171,8 @@ fn about(holder: Option<PortHolder>) -> String {
         Some(PortHolder { pid, command }) => {
             let command = Printable::line(&command, MAX_COMMAND_CHARS);
             format!(
-                "process {pid} of yours (`{command}`) uses this port, and a server goes on when its \
-                 terminal closes: `kill {pid}` ends it\nor {OTHER}"
+                "process {pid} of yours (`{command}`) uses this port; a server keeps running after its \
+                 terminal closes: end it with `kill {pid}`,\nor {OTHER}"
             )
         }
     }

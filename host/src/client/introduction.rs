@@ -23,7 +23,7 @@ pub fn user(config: &ClientConfig) -> String {
     config.user.clone().unwrap_or_else(login)
 }
 
-/// The user's login name. Services, containers and cron set no variables.
+/// The user's login name. In services, containers and cron no variable has it.
 fn login() -> String {
     let named = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     named("USER").or_else(|| named("USERNAME")).unwrap_or_else(sleap_rtc_base::os::user_name)

@@ -6,7 +6,7 @@ use super::coordinator::CoordinatorHandle;
 use super::gpu_pool::GpuPool;
 use crate::blocking::blocking;
 use rustix::process::{Pid, getsid};
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_gpu::{self as gpu, GpuProcess, Survey};
 use sleap_rtc_protocol::capabilities::Gpu;
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The time between two surveys.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -24,6 +24,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a survey may take. Without persistence mode the driver first initializes each GPU.
 const LIMIT: Duration = Duration::from_secs(25);
+/// How long the end of a survey may take that has exceeded its limit.
+const KILL_GRACE: Duration = Duration::from_secs(5);
 /// A survey that is not older than this is good enough to decide about a job.
 const RECENT: Duration = Duration::from_secs(2);
 /// How long a decision about a job waits for a new survey.
@@ -68,15 +70,18 @@ impl Surveys {
 }
 
 /// Surveys the GPUs once, for a bounded time.
-pub(crate) async fn survey() -> Survey {
+pub(crate) async fn survey(announce: fn(&str)) -> Survey {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
     let asking = blocking(move || gpu::survey_in_child(&program, LIMIT));
-    // It ends by itself.
-    let patience = BoundedWait { limit: LIMIT * 2, tell: |words| info!("{words}") };
+    // Normally the child's own limit ends it.
+    let patience = BoundedWait { limit: LIMIT + KILL_GRACE, announce };
     match patience.wait("the NVIDIA driver (NVML, then `nvidia-smi`)", asking).await {
         Ok(Ok(survey)) => survey,
         Ok(Err(panicked)) => Survey::Unavailable(panicked.to_string()),
-        Err(silent) => Survey::Unavailable(silent.to_string()),
+        Err(_) => {
+            let limit_s = patience.limit.as_secs();
+            Survey::Unavailable(format!("it did not answer within {limit_s} s"))
+        }
     }
 }
 
@@ -95,7 +100,8 @@ pub(crate) async fn watch(
             };
             let _ = tokio::time::timeout(interval, context.surveys.wanted.notified()).await;
             let began = Instant::now();
-            let survey = survey().await;
+            // A driver without persistence mode is slow each time, which is no news.
+            let survey = survey(|words| debug!("{words}")).await;
             context.peaks.record(&survey);
             coordinator.surveyed(survey).await;
             context.surveys.last.send_replace(Some(began));

@@ -15,9 +15,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "identity.json";
-/// Locked by the worker that uses the folder, which it names.
+/// The worker that uses the folder locks this file, and writes into it which worker it is.
 const LOCK: &str = "lock";
-/// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the server.
+/// The secrets of the rooms. A file of its own, because older versions send the whole identity file to the
+/// server.
 const KEYS: &str = "room-keys.json";
 
 /// Why the state folder cannot be used.
@@ -46,7 +47,8 @@ pub enum IdentityError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningWorker {
     host: String,
-    pid: u32,
+    /// `None` if its version is too old to say.
+    pid: Option<u32>,
     #[serde(skip)]
     room: Option<RoomId>,
 }
@@ -60,7 +62,7 @@ impl RunningWorker {
         is_held.then(|| Self::read(folder))
     }
 
-    /// What the folder says about the worker that holds it. Older versions have written nothing.
+    /// What the folder says about the worker that holds it. Older versions write nothing there.
     fn read(folder: &Path) -> Self {
         let holder: Option<Self> = json_file::load(&folder.join(LOCK)).ok().flatten();
         let saved: Option<SavedIdentities> = json_file::load(&folder.join(FILE)).ok().flatten();
@@ -70,13 +72,13 @@ impl RunningWorker {
     /// What its user can do.
     pub(crate) fn advice(&self) -> String {
         let end = match (self.pid, self.host == host_name()) {
-            (0, _) => "stop it".to_owned(),
-            (pid, true) => format!("`kill {pid}` ends it, and its jobs go on"),
-            (pid, false) => format!("`kill {pid}` on {} ends it, and its jobs go on", self.host),
+            (None, _) => "stop it".to_owned(),
+            (Some(pid), true) => format!("end it with `kill {pid}`"),
+            (Some(pid), false) => format!("end it with `kill {pid}` on {}", self.host),
         };
         format!(
-            "it goes on when its terminal closes: {end}; or give this one a state folder of its own with \
-             --state-dir"
+            "it keeps running after its terminal closes: {end} (its jobs continue), or give this one a state \
+             folder of its own with --state-dir"
         )
     }
 }
@@ -84,8 +86,8 @@ impl RunningWorker {
 impl fmt::Display for RunningWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
-            0 => f.write_str("an older one")?,
-            pid => write!(f, "process {pid}")?,
+            None => f.write_str("of an older version")?,
+            Some(pid) => write!(f, "process {pid}")?,
         }
         match &self.room {
             Some(room) => write!(f, ", room {room}"),
@@ -139,9 +141,12 @@ impl StateFolder {
             }
             Err(error) => return Err(io(error)),
         }
-        let own = RunningWorker { host: host_name(), pid: std::process::id(), room: None };
-        let own = serde_json::to_vec(&own).map_err(|error| io(error.into()))?;
-        file.set_len(0).and_then(|()| file.write_all(&own)).map_err(io)?;
+        let own = RunningWorker { host: host_name(), pid: Some(std::process::id()), room: None };
+        let own = serde_json::to_vec(&own).unwrap_or_default();
+        if let Err(error) = file.set_len(0).and_then(|()| file.write_all(&own)) {
+            // Only messages need it, and a worker must also start on a full disk.
+            tracing::debug!(%error, "the lock does not name this worker");
+        }
         Ok(Self { path: path.to_owned(), _lock: file })
     }
 

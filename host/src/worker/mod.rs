@@ -41,7 +41,7 @@
 //! | `staged_job` | a job that does not run yet |
 //! | `queue_report` | where the jobs of this worker stand, as their clients and the room are told |
 //! | `ordering` | asks the policy for the order of the queue |
-//! | `queue_status` | tells the client of a waiting job where it stands |
+//! | `queue_status` | reports to the client of a job what it waits for |
 //! | `job_ends` | runs the operator's command when a job has ended |
 //! | `job_watch` | follows a running job to its end |
 //! | `memory_fit` | whether a job fits into the memory of the GPUs that it could get |
@@ -58,7 +58,7 @@ mod coordinator;
 mod delivery;
 mod error;
 mod gpu_pool;
-mod gpus;
+pub(crate) mod gpus;
 pub(crate) mod history;
 mod identity;
 mod job_ends;

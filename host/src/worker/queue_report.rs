@@ -147,7 +147,8 @@ fn pending(running: &HashMap<JobId, Running>) -> Vec<(JobId, QueueStatus)> {
     waiting.into_iter().enumerate().map(news).collect()
 }
 
-/// The time until then, in seconds. What has not started yet does not start now.
+/// The time until then, in seconds, rounded up. At least a minute, because 0 means that a job would start at
+/// once.
 fn until(at_ms: u64) -> u64 {
     round_up_s((at_ms.saturating_sub(now_ms()) / 1000).max(1))
 }

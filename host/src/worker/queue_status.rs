@@ -17,7 +17,6 @@ use tracing::info;
 const NEWS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a job may be neither in the queue nor begun, while its process starts or its end is written.
 const START_LIMIT: Duration = Duration::from_secs(3600);
-
 /// How often a client hears that the worker cannot answer yet.
 const PREPARING: Duration = Duration::from_secs(1);
 
@@ -31,7 +30,7 @@ pub(crate) async fn until_searched(
         if let Ok(searched) = timeout(PREPARING, link.meanwhile(searched.as_mut())).await {
             return Ok(searched?);
         }
-        let what = "it has just started, and asks its trainer whether it works".to_owned();
+        let what = "it has just started and is checking its trainer".to_owned();
         link.send(&WorkerFrame::Preparing { what }).await?;
         // The client is not to blame, so its place stays.
         client.coordinator.step(&client.caller.peer, HandoverStep::Delayed).await;

@@ -82,7 +82,7 @@ impl Running {
     pub(crate) fn left_s(&self) -> Option<u64> {
         let JobProgress { runs, left, .. } = &self.published.progress;
         if let (0 | 1, Some(left)) = (runs, left) {
-            // While it runs, its slot is not free.
+            // At least a minute: 0 would mean that its slot is free.
             return Some(round_up_s(left.seconds.max(1)));
         }
         let age_s = now_ms().saturating_sub(self.began_ms()) / 1000;

@@ -103,7 +103,8 @@ pub(crate) async fn find_gpus(
         None if names.as_ref().is_some_and(Vec::is_empty) => GpuPool::configured(&[], None),
         None => {
             let mut pool = GpuPool::detected(names, memory.gpus());
-            pool.apply_survey(&gpus::survey().await);
+            let survey = gpus::survey(|words| info!("{words}")).await;
+            pool.apply_survey(&survey);
             pool.merge_duplicates();
             memory.remember(pool.identities());
             pool

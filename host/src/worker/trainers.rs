@@ -4,7 +4,7 @@
 use super::WorkerContext;
 use super::coordinator::CoordinatorHandle;
 use super::gpus::report_changes;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_job::trainers::{Trainer, TrainerVersion, Trainers};
 use sleap_rtc_job::{Confinement, ReadScope};
 use sleap_rtc_protocol::capabilities::SANDBOX;
@@ -18,13 +18,12 @@ use tracing::{info, warn};
 /// The time between two searches while a trainer is missing or broken.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How long a decision about a job waits for the first search. A client gives its job to another worker
-/// after two seconds without an answer. Until the search is done, every job is accepted.
+/// after two seconds without an answer. Until the search is done, a request is accepted, and the job waits
+/// before its upload.
 const PATIENCE: Duration = Duration::from_secs(1);
-
 /// How long a trainer may take to answer. Imports take many seconds on a cold disk.
 const SEARCH: BoundedWait =
-    BoundedWait { limit: Duration::from_secs(90), tell: |words| info!("{words}") };
-
+    BoundedWait { limit: Duration::from_secs(90), announce: |words| info!("{words}") };
 /// How long a job waits for the first search, which finds out whether its trainer works and what it may
 /// read. Its client waits two minutes.
 const START_PATIENCE: Duration = Duration::from_secs(100);
@@ -47,7 +46,7 @@ impl KnownTrainers {
         let mut known = self.0.subscribe();
         let first = tokio::time::timeout(START_PATIENCE, known.wait_for(Option::is_some)).await;
         first.map(drop).map_err(|_| {
-            let text = "this worker still asks its trainer whether it works; try again in a minute";
+            let text = "this worker is still checking its trainer; try again in a minute";
             Refusal::new(RefusalCode::Other, text)
         })
     }

@@ -1,8 +1,9 @@
-//! The default estimation plugin. It takes runs apart into start-up, batches, validation and frames, and adds up
-//! what these took in earlier runs, scaled to the size of the new one. How far off it would have been for each
-//! earlier run decides how wide its answer is.
+//! The default estimation plugin. It takes runs apart into start-up, batches, validation and frames, and adds
+//! up what these took in earlier runs, scaled to the size of the new one. How far off it would have been for
+//! each earlier run decides how wide its answer is.
 //!
-//! Where no earlier run tells, it has rules of thumb: half a minute an epoch, or 100 frames a minute, or an hour.
+//! Where no earlier run tells, it has rules of thumb: half a minute an epoch, or 100 frames a minute, or an
+//! hour.
 
 mod past;
 mod prediction;

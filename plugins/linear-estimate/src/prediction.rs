@@ -3,8 +3,8 @@
 use super::past::Past;
 use super::run::Run;
 
-/// How a batch's time grows with its work: not at all while a GPU waits for its data, and in proportion once it is
-/// busy. The one that suits the earlier runs best is used.
+/// How a batch's time grows with its work: not at all while a GPU waits for its data, and in proportion once
+/// it is busy. The one that suits the earlier runs best is used.
 const GROWTHS: [f64; 3] = [1.0, 0.6, 0.0];
 /// Each place in the order of the earlier runs counts for less than the one before it.
 const HALF_WEIGHT_AT: f64 = 12.0;

@@ -1,4 +1,5 @@
-//! Chromium or Firefox, driven over WebDriver: what a person would do with a page, and what the browser says of it.
+//! Chromium or Firefox, driven over WebDriver: what a person would do with a page, and what the browser says
+//! of it.
 
 use crate::process::{Process, clean_command, cpu_s, processes_in};
 use crate::{SOON, Site, wait_for};

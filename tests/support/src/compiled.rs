@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 const CACHE: &str = ".cache/sleap-rtc/plugins";
 const NAME: &str = "compiled-plugins-";
 
-/// The folder of compiled plugins of a program that has asked all of them once; `None` if it cannot be made, or if
-/// another program than the one that was built is tested.
+/// A folder with all built-in plugins, compiled. `None` if it cannot be made, or if the tested program is not
+/// the one that was built here.
 static COMPILED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let program = built().join("sleap-rtc");
     let own = std::env::var_os("SLEAP_RTC_PROGRAM").is_none();
@@ -24,12 +24,12 @@ static COMPILED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     Some(folder)
 });
 
-/// Gives a home that has no cache yet the one of a program that ran before, as users have it: compiling takes a
-/// quarter of a second of each start.
+/// Gives a home without a cache the one of a program that ran before. Users have it too, and compiling takes a
+/// quarter of a second at each start.
 pub fn provide(home: &Path) {
     let Some(compiled) = &*COMPILED else { return };
     if !home.join(".cache").exists() {
-        // Without it everything works the same.
+        // Without the cache everything works, only slower.
         let _ = copy(compiled, &home.join(CACHE));
     }
 }
@@ -43,7 +43,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has the program decide over a few jobs of a made-up trace. Where several tests do it at once, one of them wins.
+/// Has the program simulate a few jobs, which compiles all plugins. If several tests do so at once, one wins.
 fn compile(program: &Path, folder: &Path) -> Option<()> {
     let home = tempfile::Builder::new().prefix("home-").tempdir_in(built()).ok()?;
     let mut command = clean_command(program, home.path(), "/usr/bin:/bin");

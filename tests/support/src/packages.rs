@@ -11,7 +11,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 /// The compression method of a stored member.
 const STORED: CompressionMethod = CompressionMethod::Stored;
 
-/// The first bytes of HDF5, of a version that nobody knows. Programs ignore the rest of labels that they cannot
+/// The first bytes of HDF5, of an unknown version. Programs ignore the rest of labels that they cannot
 /// understand.
 pub const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n\xff";
 

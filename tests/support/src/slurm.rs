@@ -18,8 +18,8 @@ const SLURMD: &str = "/usr/sbin/slurmd";
 /// Devices that stand in for GPUs. Slurm wants a different character device for each.
 const DEVICES: [&str; 2] = ["/dev/zero", "/dev/full"];
 
-/// A folder that this process and the nodes of a [`TestSlurm`] see through two mounts. They show the same files,
-/// and share neither locks nor sockets, like two machines.
+/// A folder that this process and the nodes of a [`TestSlurm`] see through two mounts. They show the same
+/// files, and share neither locks nor sockets, like two machines.
 pub struct TwoMounts {
     content: PathBuf,
     path: PathBuf,

@@ -46,9 +46,9 @@ impl Windows {
         }
     }
 
-    /// Starts Windows, which the first time takes many seconds, and lets it run on for a minute after its last program:
-    /// a client that started it would lend its services the environment of one test, and they would end with that
-    /// test.
+    /// Starts Windows, which the first time takes many seconds, and lets it run on for a minute after its
+    /// last program: a client that started it would lend its services the environment of one test, and they
+    /// would end with that test.
     fn prepare(&self) {
         let lock = File::create(self.prefix.with_extension("lock")).unwrap();
         lock.lock().unwrap();

@@ -217,14 +217,16 @@ impl TestWorker {
         Self { process, setup, server, credentials }
     }
 
-    /// The worker when it has found its trainer. Until then it answers late, and a client may prefer another one.
+    /// The worker when it has found its trainer. Until then it answers late, and a client may prefer another
+    /// one.
     #[track_caller]
     pub fn ready(self) -> Self {
         wait_for("the trainer", SOON, || self.log().contains("sleap-nn found").then_some(()));
         self
     }
 
-    /// Two workers in a room, ready: the second has the larger GPU. The stand-in trains `batch_s` seconds per batch.
+    /// Two workers in a room, ready: the second has the larger GPU. The stand-in trains `batch_s` seconds per
+    /// batch.
     #[track_caller]
     pub fn small_and_large(site: &Site, server: &TestServer, batch_s: f64) -> (Self, Self) {
         let setup = |name, mib| {

@@ -1,8 +1,9 @@
-//! `bench estimates`: replays jobs with known durations through the default estimates, in the order in which a lab
-//! would submit them, and compares what was estimated before each job with what it took.
+//! `bench estimates`: replays jobs with known durations through the default estimates, in the order in which
+//! a lab would submit them, and compares what was estimated before each job with what it took.
 //!
-//! The lab has projects, each with its images, models and settings. Labels are added over the weeks, batch sizes are
-//! changed now and then, trainings stop early when they no longer improve, and nothing takes the same time twice.
+//! The lab has projects, each with its images, models and settings. Labels are added over the weeks, batch
+//! sizes are changed now and then, trainings stop early when they no longer improve, and nothing takes the
+//! same time twice.
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;

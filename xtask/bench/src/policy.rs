@@ -43,8 +43,8 @@ fn patient() -> PluginConfig {
     PluginConfig { timeout_ms: 60_000, memory_mib: 1024, ..PluginConfig::new(OnFailure::Refuse) }
 }
 
-/// Prints what the texts and lists of a full record cost: the selector with 1,000 full records, and with 1,000 that
-/// have the same form and nothing in it but a name.
+/// Prints what the texts and lists of a full record cost: the selector with 1,000 full records, and with
+/// 1,000 that have the same form and nothing in it but a name.
 fn texts(rounds: usize, cache: &Path) -> Result<()> {
     let candidate = PluginFile::embedded(ExtensionPoint::Selection, Some(cache))?
         .load(ExtensionPoint::Selection, &patient())?;
@@ -117,8 +117,8 @@ fn loading(rounds: usize, cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prints how long calls take: to the component, to the same component as a lab's own plugin, with the conversions of a
-/// client, and to the native function.
+/// Prints how long calls take: to the component, to the same component as a lab's own plugin, with the
+/// conversions of a client, and to the native function.
 fn calls(rounds: usize, home: &Path, cache: &Path) -> Result<()> {
     let embedded = PluginFile::embedded(ExtensionPoint::Selection, Some(cache))?;
     let candidate = embedded.load(ExtensionPoint::Selection, &patient())?;

@@ -34,7 +34,7 @@ pub struct DiskSpace {
 pub struct PortHolder {
     /// The process.
     pub pid: u32,
-    /// Its program and its first word. What follows may be secret.
+    /// Its program and its first argument. Further arguments may be secret.
     pub command: String,
 }
 

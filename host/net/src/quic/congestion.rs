@@ -4,10 +4,10 @@
 //! 20 ms, and two thirds of it through a relay. Within a machine nothing is lost, and it takes a
 //! quarter less CPU than BBR3, which records every packet and paces them by the clock.
 //!
-//! BBR3 yields whenever a neighbour fills the queue, and waits for seconds before it tries again. On a long path a CUBIC
-//! connection leaves it a quarter of the line. So a window of CUBIC is kept beside BBR3, and whichever of the two is
-//! faster decides. Where packets are lost without a queue, that is BBR3. CUBIC's window has a limit, so that it adds at
-//! most one round trip of queue however deep the queue is.
+//! BBR3 yields whenever a neighbour fills the queue, and waits for seconds before it tries again. On a long
+//! path a CUBIC connection leaves it a quarter of the line. So a CUBIC window runs beside BBR3, and the faster
+//! of the two decides. Where packets are lost without a queue, that is BBR3. CUBIC's window has a limit, so
+//! that it adds at most one round trip of queue, however deep the queue is.
 
 use noq_proto::RttEstimator;
 use noq_proto::congestion::{
@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 const NEAR: Duration = Duration::from_micros(150);
 /// What CUBIC may have in flight beside BBR3, in multiples of what fits on the line. BBR3 has the same limit.
 const MOST_IN_FLIGHT: f64 = 2.0;
-/// How much faster than a window for each round trip packets leave, as QUIC recommends.
+/// How much faster packets leave than one window in each round trip, as QUIC recommends.
 const PACING_GAIN: f64 = 1.25;
-/// After as many acknowledgements while nothing waited to be sent, a connection is quiet.
+/// A connection is quiet after this many acknowledgements while nothing waited to be sent.
 const QUIET_ACKS: u32 = 3;
-/// What a quiet connection has learnt of the line is nothing as long as its window is at most this many initial ones.
+/// A quiet connection has learnt nothing of the line while its window is at most this many initial windows.
 const UNTRIED_WINDOWS: u64 = 4;
 
 /// Makes a controller for each new path.
@@ -75,10 +75,10 @@ impl Far {
         self.round_trip = Some(RoundTrip { shortest, smoothed: rtt.get().max(shortest) });
     }
 
-    /// Starts BBR3 anew when much begins to be sent after only little was. It takes the few messages of a quiet
-    /// connection for all that the line carries, ends its start-up, and would then need many seconds to find the rate
-    /// of a fast line that loses packets.
-    fn start_anew_after_quiet(&mut self, now: Instant, app_limited: bool, mtu: u16) {
+    /// Restarts BBR3 when a quiet connection begins to send much. BBR3 takes the few messages of a quiet
+    /// connection for all that the line carries and ends its start-up. It would then need many seconds to find
+    /// the rate of a fast line that loses packets.
+    fn restart_after_quiet(&mut self, now: Instant, app_limited: bool, mtu: u16) {
         if app_limited {
             self.quiet_acks = self.quiet_acks.saturating_add(1);
             return;
@@ -176,7 +176,7 @@ impl Controller for PathController {
         largest_packet_num_acked: Option<u64>,
     ) {
         if let Some(far) = &mut self.far {
-            far.start_anew_after_quiet(now, app_limited, self.mtu);
+            far.restart_after_quiet(now, app_limited, self.mtu);
         }
         self.controllers().for_each(|each| {
             each.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn what_a_quiet_connection_has_learnt_is_forgotten_when_it_begins_to_send() {
         let now = Instant::now();
-        // A loss without a packet in flight has BBR3 take the least window that it knows.
+        // After a loss without a packet in flight BBR3 takes its smallest window.
         let cautious = || {
             let mut path = PathController::new(now, MTU);
             path.on_congestion_event(now, now, true, false, 1_200, 1);

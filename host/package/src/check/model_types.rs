@@ -1,5 +1,5 @@
-//! Which models predict together. sleap-nn reads the type of each, the first of its heads, and makes one
-//! predictor of all: of two models of one type, newer versions refuse the second, and older ones ignore it.
+//! Which models predict together. A model's type is its first head. sleap-nn makes one predictor of all models:
+//! newer versions refuse a second model of the same type, and older ones ignore it.
 
 use super::{CheckError, config_text};
 use crate::config::Config;
@@ -17,7 +17,7 @@ const ALONE: [&str; 5] = [
     "bottomup_segmentation",
     "semantic_segmentation",
 ];
-/// Of these, sleap-nn uses only the first that is there.
+/// Models that follow a centroid model. sleap-nn uses only the first that is given.
 const SECOND_STAGE: [&str; 2] = ["centered_instance", "multi_class_topdown"];
 
 /// A model as a script names it, and its type.
@@ -41,18 +41,17 @@ pub(crate) fn of_config(package: &dyn PackageFiles, config: &RelPath) -> Option<
     Config::read(&text).ok()?.model_types().into_iter().next()
 }
 
-/// Refuses models of which sleap-nn would not use each.
+/// Refuses models if sleap-nn would not use all of them.
 pub(crate) fn together(models: &[TypedModel]) -> Result<(), CheckError> {
     for (index, second) in models.iter().enumerate() {
         for first in &models[..index] {
             let types = [&*first.model_type, &*second.model_type];
-            let is_one = types[0] == types[1];
-            let is_alone = types[0] != types[1] && types.iter().any(|kind| ALONE.contains(kind));
-            let is_other =
-                types[0] != types[1] && types.iter().all(|kind| SECOND_STAGE.contains(kind));
-            if is_one || is_alone || is_other {
-                let told = |of: &TypedModel| format!("{} ({})", of.name, of.model_type);
-                return Err(CheckError::ModelTypes { first: told(first), second: told(second) });
+            let are_equal = types[0] == types[1];
+            let predicts_alone = types.iter().any(|kind| ALONE.contains(kind));
+            let are_second_stages = types.iter().all(|kind| SECOND_STAGE.contains(kind));
+            if are_equal || predicts_alone || are_second_stages {
+                let named = |model: &TypedModel| format!("{} ({})", model.name, model.model_type);
+                return Err(CheckError::ModelTypes { first: named(first), second: named(second) });
             }
         }
     }

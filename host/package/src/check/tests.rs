@@ -318,7 +318,7 @@ fn impossible_predictions_are_refused() {
         ("--backbone_ckpt_path /etc/passwd", "lacks /etc/passwd"),
         ("-o two.pkg.slp", "would replace two.pkg.slp"),
         ("-o predictions", "predictions has no ending"),
-        ("-i a.webm", "a.webm has a name of no video that sleap-nn reads (mp4, avi"),
+        ("-i a.webm", "a.webm is not a video that sleap-nn reads, by its name (mp4, avi"),
         ("-m models/centroid/last.ckpt", "reads best.ckpt in a model's folder, not models/cen"),
     ] {
         let package = Package::tracking().write("models/centroid/last.ckpt", "x");
@@ -380,7 +380,7 @@ fn what_every_trainer_refuses_is_found_before() {
 
 #[test]
 fn labels_without_instances_of_a_user_are_refused() {
-    // A row of the instances: its number in eight bytes, then its kind, of which 1 is a predicted one.
+    // A row of the instances: its number in eight bytes, then its kind. 1 is a predicted instance.
     const ROW_BYTES: usize = 57;
     let mut predicted = Package::single().0.0["one.pkg.slp"].clone();
     let numbered = |at: &usize| {

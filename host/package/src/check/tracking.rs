@@ -11,7 +11,7 @@ use sleap_rtc_protocol::path::RelPath;
 
 const BEST: &str = "best.ckpt";
 const WEIGHTS: [&str; 5] = [".ckpt", ".h5", ".onnx", ".engine", ".keras"];
-/// The endings of the names of videos that sleap-nn reads.
+/// The endings of videos that sleap-nn reads.
 pub(crate) const VIDEOS: [&str; 14] = [
     "mp4", "avi", "mov", "mj2", "mkv", "h5", "hdf5", "seq", "tif", "tiff", "png", "jpg", "jpeg",
     "bmp",
@@ -184,7 +184,7 @@ fn fit_device(track: &mut Track, site: MachineFacts<'_>, remarks: &mut Vec<Strin
     }
 }
 
-/// Whether a name ends in a point and `ending`, in small letters or capitals.
+/// Whether a name ends with a dot and `ending`, in lower or upper case.
 fn has_ending(name: &str, ending: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, own)| own.eq_ignore_ascii_case(ending))
 }

@@ -25,7 +25,7 @@ const SCRIPT: &str = "train-script.sh";
 const PREFIX_MAP: &str = "--prefix-map";
 /// Prefixes of files that are fetched rather than read from the worker's disk.
 const REMOTE: [&str; 4] = ["http://", "https://", "s3://", "gs://"];
-/// Whether a training passes over predicted instances. It does unless this is false.
+/// Whether a training ignores predicted instances. It does unless this is false.
 const USER_INSTANCES: &str = "data_config.user_instances_only";
 const CACHE: &str = "data_config.cache_img_path";
 const SAVE: &str = "trainer_config.save_ckpt";
@@ -74,7 +74,7 @@ pub(crate) fn check(
     Ok(name)
 }
 
-/// Checks what every sleap-nn refuses, or would train nothing by.
+/// Refuses values that every sleap-nn refuses, or with which it would train nothing.
 fn check_values(settings: &Settings<'_>) -> Result<(), String> {
     for key in WHOLE_NUMBERS {
         match settings.texts(key).into_iter().next() {
@@ -98,7 +98,7 @@ fn check_values(settings: &Settings<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a number in YAML is whole: also 1_000, 0x10 and +5.
+/// Whether a number in YAML is whole. YAML also allows 1_000, 0x10 and +5.
 fn is_whole(text: &str) -> bool {
     let digits = text.trim_start_matches(['+', '-']);
     let prefixed = ["0x", "0o", "0b"].iter().any(|prefix| digits.starts_with(prefix));
@@ -210,7 +210,7 @@ fn find_files(
     }
 }
 
-/// Refuses a folder, and weights without content, where a file is needed.
+/// Refuses a folder in the place of a file, and weights without content.
 fn check_content(
     package: &dyn PackageFiles,
     key: &str,

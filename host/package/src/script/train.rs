@@ -129,7 +129,7 @@ fn apply_value(run: &mut Train, key: String, value: &str) -> Result<(), LineFaul
     Ok(())
 }
 
-/// Whether Hydra would take the value for several: numbers with commas, or one of its functions.
+/// Whether Hydra would read several values: numbers with commas between them, or one of its functions.
 fn is_sweep(value: &str) -> bool {
     const FUNCTIONS: [&str; 4] = ["choice(", "range(", "interval(", "glob("];
     let are_numbers =

@@ -43,7 +43,7 @@ fn bind(address: SocketAddr, ipv6_only: bool) -> io::Result<TcpListener> {
     // A restarted server does not have to wait until the old connections time out.
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
-        // Whatever the system's default is.
+        // The system's default may be either.
         rustix::net::sockopt::set_ipv6_v6only(&socket, ipv6_only)?;
     }
     socket.bind(address)?;

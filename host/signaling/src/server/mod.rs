@@ -1,8 +1,8 @@
 //! The signaling server: HTTP API and WebSocket on every port that it is given.
 //!
 //! Presence is kept in memory and ends with the socket. The state that must survive a restart is in
-//! the [`Store`], or in that of a [cluster](Brokers). Peers are not trusted: a frame speaks only as the peer that its socket
-//! registered, and reaches only that peer's room.
+//! the [`Store`], or in that of a [cluster](Brokers). Peers are not trusted: a frame speaks only as the
+//! peer that its socket registered, and reaches only that peer's room.
 
 mod addresses;
 mod cluster;

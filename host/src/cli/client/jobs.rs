@@ -237,7 +237,7 @@ fn job_row(record: &Record, now: u64) -> Result<String, ClientError> {
             (outcome.words().to_owned(), format!("sleap-rtc logs {job}"))
         }
         SeenState::Refused { why } => {
-            (format!("refused: {why}"), "submit it again once that is mended".to_owned())
+            (format!("refused: {why}"), "submit it again once that is fixed".to_owned())
         }
         SeenState::Unknown => ("unknown".to_owned(), format!("sleap-rtc attach {job}")),
     };

@@ -90,7 +90,7 @@ pub struct TrackSettings {
     pub max_instances: Option<u32>,
     /// The lowest confidence of a point, from 0 to 1
     #[arg(long, value_name = "P")]
-    pub peak_threshold: Option<Share>,
+    pub peak_threshold: Option<Confidence>,
     /// Device to predict on: cpu, cuda, mps or auto
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -108,16 +108,16 @@ pub struct TrackSettings {
     pub tracker: Option<String>,
 }
 
-/// A share from 0 to 1, in the form in which it was written.
+/// A confidence from 0 to 1, in the form in which it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share(String);
+pub struct Confidence(String);
 
-impl FromStr for Share {
+impl FromStr for Confidence {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_share = text.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share));
-        is_share.then(|| Self(text.to_owned())).ok_or("expects a number from 0 to 1, such as 0.2")
+        let is_valid = text.parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number));
+        is_valid.then(|| Self(text.to_owned())).ok_or("expects a number from 0 to 1, such as 0.2")
     }
 }
 
@@ -127,7 +127,10 @@ impl TrackSettings {
         let valued = [
             ("--batch_size", self.batch_size.map(|n| n.to_string())),
             ("--max_instances", self.max_instances.map(|n| n.to_string())),
-            ("--peak_threshold", self.peak_threshold.as_ref().map(|share| share.0.clone())),
+            (
+                "--peak_threshold",
+                self.peak_threshold.as_ref().map(|confidence| confidence.0.clone()),
+            ),
             ("--device", self.device.clone()),
             ("--max_tracks", self.max_tracks.map(|n| n.to_string())),
             ("--tracking_window_size", self.tracking_window_size.map(|n| n.to_string())),
@@ -180,7 +183,7 @@ impl TrackArgs {
     }
 }
 
-/// The endings of files that sleap-nn saves predictions in.
+/// The endings of files in which sleap-nn can save predictions.
 const FORMATS: [&str; 5] = ["slp", "nwb", "json", "h5", "geojson"];
 
 /// A free name for predictions, so that they do not replace others.
@@ -190,8 +193,8 @@ fn free_output() -> PathBuf {
     names.find(|path| !path.exists()).unwrap_or_else(|| "predictions.slp".into())
 }
 
-/// The result replaces an existing file, so check that it may, and that sleap-nn can save under this name: it would
-/// say so only after the prediction.
+/// Checks that the result may replace what is there, and that sleap-nn can save under this name, which it
+/// would check only after the prediction.
 fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
     let shown = output.display();
     let what = match output.metadata() {
@@ -203,7 +206,7 @@ fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
         Err(_) if output.as_os_str().as_encoded_bytes().ends_with(b"/") => {
             "names a folder, not a file"
         }
-        _ if !names_format(output) => "names no format that sleap-nn saves: let it end with .slp",
+        _ if !names_format(output) => "must end with .slp, or with .nwb, .json, .h5 or .geojson",
         _ => return Ok(()),
     };
     Err(Failure::usage(format!("--output: {shown} {what}")))

@@ -68,7 +68,7 @@ impl DoctorArgs {
     ) -> Result<(DoctorOptions, Overrides), Failure> {
         let (for_worker, for_client) = (!self.client, !self.worker);
         let (state_dir, common) = (self.state_dir, self.common.check()?);
-        // As a client without options would have it.
+        // As a client without options chooses it.
         let room = match for_client && common.signaling.is_none() {
             true => environment.rooms.find(None).ok().flatten(),
             false => None,
@@ -88,7 +88,7 @@ pub(crate) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit,
         findings.extend(trainer::check(&config.worker).await);
     }
     findings.extend(options.room.map(|room| {
-        Finding::ok("room", format!("{room}, which jobs go to where no other is named"))
+        Finding::ok("room", format!("{room}, which jobs use unless another is named"))
     }));
     findings.extend(netcheck::server(config).await);
     findings::report(&findings, options.as_json)

@@ -1,28 +1,25 @@
 //! Checks the GPUs, their driver, the trainer and its PyTorch.
 
-use crate::blocking::blocking;
 use crate::cli::findings::Finding;
 use crate::cli::print;
 use crate::config::{SlotsConfig, WorkerConfig};
 use crate::worker::confinement::runner_settings;
-use crate::worker::slots;
+use crate::worker::{gpus, slots};
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_gpu::{GpuHealth, Selector, Survey, visible_devices};
 use sleap_rtc_job::trainers::{Trainer, TrainerVersion, Trainers};
 use sleap_rtc_job::{ReadScope, RunnerSettings, Sandbox};
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// The time for which a worker waits for a survey, too.
-const SURVEY_LIMIT: Duration = Duration::from_secs(25);
-/// How long the driver may take, and each program of a trainer, whose imports take seconds on a cold disk.
-const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(20), tell: print::waiting };
-const BY_HAND: &str = "run it by hand; where the disk is only cold, check once more";
+/// How long each program of a trainer may take. Its imports take seconds on a cold disk.
+const PATIENCE: BoundedWait =
+    BoundedWait { limit: Duration::from_secs(20), announce: print::waiting };
+const BY_HAND: &str = "run it by hand; if the disk was only cold, check once more";
 const INSTALL: &str = "uv tool install \"sleap-nn[torch]\" --torch-backend auto";
 
 pub(crate) async fn check(config: &WorkerConfig) -> Vec<Finding> {
-    let (mut findings, has_gpu) = gpus(config).await;
+    let (mut findings, has_gpu) = check_gpus(config).await;
     let settings = match runner_settings(config) {
         Ok(settings) => settings,
         Err(error) => {
@@ -65,7 +62,7 @@ fn sandbox(sandbox: &Sandbox, scope: ReadScope) -> Finding {
     }
 }
 
-async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
+async fn check_gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
     if let Some(gpus) = &config.gpus {
         let says = format!("`[worker] gpus` describes {}; the worker detects none", gpus.len());
         let mut findings = vec![Finding::ok("gpu", says)];
@@ -74,15 +71,7 @@ async fn gpus(config: &WorkerConfig) -> (Vec<Finding>, bool) {
         }
         return (findings, !gpus.is_empty());
     }
-    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sleap-rtc"));
-    let asking = blocking(move || sleap_rtc_gpu::survey_in_child(&program, SURVEY_LIMIT));
-    // It ends by itself.
-    let patience = BoundedWait { limit: SURVEY_LIMIT * 2, ..PATIENCE };
-    let survey = match patience.wait("the NVIDIA driver (NVML, then `nvidia-smi`)", asking).await {
-        Ok(Ok(survey)) => survey,
-        Ok(Err(panicked)) => Survey::Unavailable(panicked.to_string()),
-        Err(silent) => Survey::Unavailable(silent.to_string()),
-    };
+    let survey = gpus::survey(print::waiting).await;
     let mut findings = found(&survey);
     findings.extend(slots_without_gpu(&config.slots, &survey));
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();

@@ -64,9 +64,9 @@ impl NetcheckArgs {
         environment: &mut Environment,
     ) -> Result<(NetcheckOptions, Overrides), Failure> {
         let (as_json, overrides) = (self.json, self.common.check()?);
-        let is_meant = self.room.is_given() || self.worker_id.is_some();
-        // A server that is named may have nothing to do with the room.
-        if !is_meant && (overrides.signaling.is_some() || !environment.rooms.has_usual()) {
+        let is_chosen = self.room.is_given() || self.worker_id.is_some();
+        // If `--signaling` names a server, the usual room may be at another one.
+        if !is_chosen && (overrides.signaling.is_some() || !environment.rooms.has_usual()) {
             return Ok((NetcheckOptions { as_json, target: None }, overrides));
         }
         let worker = self.worker_id.map(PeerId::new).transpose();

@@ -6,8 +6,8 @@ use crate::config::Config;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_base::clock::now_ms;
-use sleap_rtc_base::patience::BoundedWait;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use sleap_rtc_signaling::client::{
@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// How long each step may take, which has a deadline of its own, too.
-const PATIENCE: BoundedWait = BoundedWait { limit: Duration::from_secs(60), tell: print::waiting };
+/// How long each step may take. The requests in it have shorter deadlines of their own.
+const PATIENCE: BoundedWait =
+    BoundedWait { limit: Duration::from_secs(60), announce: print::waiting };
 /// Certificates and tokens tolerate larger differences, but people who compare logs do not.
 const CLOCK_SKEW_S: u64 = 60;
 /// The variables that may contain a proxy's URL.

@@ -2,7 +2,7 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
-use sleap_rtc_base::patience::BoundedWait;
+use sleap_rtc_base::bounded_wait::BoundedWait;
 use std::io;
 use std::process::Output;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 /// A worker that ends takes up to 30 s.
 const LIMIT: Duration = Duration::from_secs(90);
-/// How long systemd may take to say something.
+/// How long systemd may take to answer a question.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// systemd's instance of this user, which has answered.
@@ -118,10 +118,10 @@ pub(crate) async fn linger() -> Linger {
 async fn output(program: &str, words: &[&str], limit: Duration) -> io::Result<Output> {
     let mut command = Command::new(program);
     command.args(words).kill_on_drop(true).stdin(std::process::Stdio::null());
-    let patience = BoundedWait { limit, tell: print::waiting };
-    let line = format!("`{program} {}`", words.join(" "));
-    patience.wait(&line, command.output()).await.map_err(|_| {
-        let text = format!("{line} has not answered within {} s", limit.as_secs());
+    let patience = BoundedWait { limit, announce: print::waiting };
+    let command_line = format!("`{program} {}`", words.join(" "));
+    patience.wait(&command_line, command.output()).await.map_err(|_| {
+        let text = format!("{command_line} did not answer within {} s", limit.as_secs());
         io::Error::new(io::ErrorKind::TimedOut, text)
     })?
 }

@@ -9,9 +9,9 @@ use tracing::info;
 /// Why a worker was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SkipReason {
-    /// It does not take the job now, and might another time.
+    /// It does not take the job now, but may take it later.
     Refused,
-    /// The same, because its slots are only reserved. One of them may soon be free.
+    /// All its slots are reserved. One of them may be free soon.
     Reserved,
     /// The job does not fit it.
     Unfit,
@@ -22,7 +22,7 @@ pub(crate) enum SkipReason {
 }
 
 impl SkipReason {
-    /// Why a worker is skipped that refuses the job.
+    /// The reason for a worker that refuses the job.
     pub(crate) fn of_refusal(is_reserved: bool) -> Self {
         if is_reserved { Self::Reserved } else { Self::Refused }
     }
@@ -44,7 +44,7 @@ impl Skipped {
         self.0.iter().any(|(_, other)| *other == reason)
     }
 
-    /// Whether a worker refused that may take the job another time.
+    /// Whether a worker refused the job that may take it later.
     pub(crate) fn has_refusal(&self) -> bool {
         self.has(SkipReason::Refused) || self.has(SkipReason::Reserved)
     }

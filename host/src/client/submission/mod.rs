@@ -50,7 +50,7 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the last message may take to reach the worker.
 const FLUSH: Duration = Duration::from_secs(5);
-/// The longest news of a worker that prepares, in characters.
+/// The most characters of what a worker says while it prepares.
 const MAX_NEWS_CHARS: usize = 200;
 const WHILE_IT_RAN: &str = "while the job ran";
 
@@ -255,11 +255,11 @@ impl<'a> Submission<'a> {
             let frame = link.recv_within(ACCEPT_LIMIT).await.map_err(|_| lost)?;
             return refused(frame).and(Err(self.lost(DialectError::Gone, during)));
         }
-        let mut is_told = false;
+        let mut is_shown = false;
         loop {
             match self.recv(link, ACCEPT_LIMIT, during).await? {
                 WorkerFrame::Preparing { what } => {
-                    if !std::mem::replace(&mut is_told, true) {
+                    if !std::mem::replace(&mut is_shown, true) {
                         let what = Printable::line(&what, MAX_NEWS_CHARS);
                         self.display.note(&format!("Waiting for the worker: {what} …"));
                     }

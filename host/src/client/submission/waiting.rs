@@ -32,8 +32,7 @@ impl Submission<'_> {
         Goal::NewJob { may_wait: self.wait.is_some() }
     }
 
-    /// The client has ended with `why` before the job had begun. Where the worker has refused the job, its
-    /// record says so.
+    /// The client ended with `why` before the job began. If the worker has refused the job, records that.
     pub(crate) fn not_taken(&mut self, why: &ClientError) {
         use ClientError::{JobFailed, NotAdmitted, Refused, UnknownToWorker};
         if matches!(why, Refused(_) | NotAdmitted(_) | UnknownToWorker | JobFailed(_)) {

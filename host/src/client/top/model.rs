@@ -51,7 +51,7 @@ pub(super) struct OwnJob {
     pub(super) view: Arc<Mutex<View>>,
 }
 
-/// A deed that the user has to confirm.
+/// An action that the user has to confirm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unconfirmed {
     pub(super) job: JobId,

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 /// How long a job that has waited is tried to be started while the disk is full, and how often.
 const FULL_DISK_LIMIT: Duration = Duration::from_secs(3600);
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long to retry writing down the end of a waiting job when its folder cannot be written.
+/// How long to try to record the end of a job whose folder cannot be written, and how often.
 const WRITE_LIMIT: Duration = Duration::from_secs(600);
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -208,8 +208,7 @@ async fn start_patiently(
     }
 }
 
-/// Writes down that a job is over that has no process. Retries for a while if its
-/// folder cannot be written.
+/// Records the end of a job that has no process. Retries for a while if its folder cannot be written.
 pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
     let deadline = Instant::now() + WRITE_LIMIT;
     loop {
@@ -218,11 +217,11 @@ pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
             Ok(Ok(_)) => return,
             Ok(Err(error @ JobError::Io { .. })) if Instant::now() < deadline => error.to_string(),
             Ok(Err(error)) => {
-                return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot write down the end of a job");
+                return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot record the end of the job");
             }
             Err(error) => error.to_string(),
         };
-        warn!(job = %folder.id(), error, "the end of a job cannot be written yet");
+        warn!(job = %folder.id(), error, "cannot record the end of the job yet; will retry");
         sleep(WRITE_INTERVAL).await;
     }
 }

@@ -3,7 +3,7 @@
 use super::host::Host;
 use crate::config::{Config, WorkerConfig};
 use crate::device;
-use crate::pairing::{self, PairError, device_name, host_name};
+use crate::pairing::{self, PairError, device_name, short_host_name};
 use crate::worker::WorkerRoom;
 use crate::worker::members::Members;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub(crate) fn host(
     Host {
         room: room.clone(),
         members,
-        room_name: room_name.unwrap_or_else(|| RoomName::nearest(&host_name())),
+        room_name: room_name.unwrap_or_else(|| RoomName::nearest(&short_host_name())),
         worker: worker.clone(),
         name: device_name(None),
         device: Some(device::key(&config.state_dir).id()),

@@ -128,7 +128,7 @@ async fn idle(
 ) -> Result<Vec<IdlePeers>> {
     let before: Vec<u64> = memory(cluster)?;
     let (start, cpu) = (Instant::now(), cluster.cpu()?);
-    // Addresses of their own, beyond those of the servers before; whoever makes a room needs one, too.
+    // The peers of each server have addresses of their own, and so have the makers of their rooms.
     let start_at = |(nth, server): (usize, &ServerProcess)| {
         IdlePeers::start(server.address(), each, 10 + nth * 2 * each)
     };

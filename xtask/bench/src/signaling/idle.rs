@@ -19,7 +19,7 @@ pub struct IdleOptions {
     /// How many they are
     #[arg(long)]
     count: usize,
-    /// The number of the first, and with it their addresses
+    /// The number of the first peer, from which the addresses follow
     #[arg(long)]
     first: usize,
 }

@@ -72,10 +72,10 @@ pub fn training(folder: &Path) -> Result<PathBuf> {
     Ok(package)
 }
 
-/// Labels of `bytes` of noise. They only begin like HDF5, of a version that nobody knows.
+/// Labels of `bytes` of noise. They only begin like HDF5, of an unknown version.
 pub fn labels(path: &Path, bytes: u64) -> Result<()> {
     noise(path, bytes, 1)?;
-    Ok(File::options().write(true).open(path)?.write_all(b"\x89HDF\r\n\x1a\n\xff")?)
+    Ok(File::options().write(true).open(path)?.write_all(support::SIGNATURE)?)
 }
 
 /// Writes `bytes` of noise, from a seed.

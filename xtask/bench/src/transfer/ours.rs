@@ -11,7 +11,6 @@ use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// What a job's result is called where there is one job.
@@ -230,25 +229,9 @@ fn at(mut command: Command, server: &str) -> Command {
 fn program(home: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?.with_file_name("sleap-rtc"));
     let trainer = root().join("tests/stand-in");
-    let python = python()?.display();
+    let python = support::python().parent().context("python3 has no folder")?.display();
     let path = format!("{}:{python}:/usr/local/bin:/usr/bin:/bin", trainer.display());
     command.env_clear().env("HOME", home).env("PATH", path).env("LANG", "C.UTF-8");
     command.current_dir(home);
     Ok(command)
-}
-
-/// The folder of the Python that runs the trainer: its real path, since launchers such as pyenv's
-/// cost time and look for their settings in `HOME`.
-fn python() -> Result<&'static Path> {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    if PYTHON.get().is_none() {
-        let question = ["-c", "import sys; print(sys.executable)"];
-        let asked = Command::new("python3").args(question).output();
-        let asked = asked.context("the stand-in trainer needs python3 on PATH")?;
-        let program = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
-        let folder = program.parent().map(Path::to_owned).unwrap_or_default();
-        // Somebody else may have been quicker, with the same answer.
-        let _ = PYTHON.set(folder);
-    }
-    PYTHON.get().map(PathBuf::as_path).context("no python3")
 }

@@ -1,4 +1,4 @@
-//! Which process listens on a port, where the system tells it.
+//! Which process listens on a port. Only Linux can say that.
 
 use crate::os::PortHolder;
 use std::fs;
@@ -27,7 +27,8 @@ fn listening_at(line: &str, port: u16) -> Option<String> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (_, here) = fields.get(1)?.rsplit_once(':')?;
     let is_it = u16::from_str_radix(here, 16) == Ok(port) && *fields.get(3)? == LISTENING;
-    is_it.then(|| format!("socket:[{}]", fields[9]))
+    let inode = fields.get(9)?;
+    is_it.then(|| format!("socket:[{inode}]"))
 }
 
 fn holds(pid: u32, sockets: &[String]) -> bool {
@@ -36,7 +37,7 @@ fn holds(pid: u32, sockets: &[String]) -> bool {
     open.any(|target| sockets.iter().any(|socket| target == Path::new(socket)))
 }
 
-/// The program's name and its first word, if that is no option.
+/// The program's name and its first argument, unless that is an option.
 fn beginning(line: &str) -> String {
     let mut words = line.split('\0');
     let program = words.next().unwrap_or_default();

@@ -9,7 +9,8 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The name of the user with whose rights this process runs, or a word that is always the same for that user.
+/// The name of the user that runs this process. A user without an entry in `/etc/passwd` is called by the
+/// number.
 pub fn user_name() -> String {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let users = std::fs::read("/etc/passwd").unwrap_or_default();

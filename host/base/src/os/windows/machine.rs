@@ -12,12 +12,12 @@ pub fn host_name() -> String {
     name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
 }
 
-/// A word for a user whose name no variable gives.
+/// The name of a user for whom no variable gives one.
 pub fn user_name() -> String {
     "user".to_owned()
 }
 
-/// The process that listens on a port: the system is not asked.
+/// The process that listens on a port. Not implemented on this system.
 pub fn port_holder(_port: u16) -> Option<PortHolder> {
     None
 }

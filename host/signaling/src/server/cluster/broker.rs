@@ -85,8 +85,8 @@ async fn connect(brokers: &Brokers) -> Result<Nats, ClusterError> {
     }
 }
 
-/// Opens what the servers share. A broker that has just started does not answer at first, and refuses where another
-/// server makes the same buckets at this moment.
+/// Opens the shared store. A broker that has just started does not answer at first, and it refuses while
+/// another server makes the same buckets.
 async fn open(nats: &Nats, store: &Store) -> Result<SharedStore, StoreError> {
     let start = Instant::now();
     loop {
@@ -100,7 +100,7 @@ async fn open(nats: &Nats, store: &Store) -> Result<SharedStore, StoreError> {
     }
 }
 
-/// Publishes what comes out of the queue. What waits when the broker is lost is not published later: it would be
+/// Publishes what comes out of the queue. Drops what waits when the broker is lost or returns: it is
 /// outdated, and lists repair what was lost.
 async fn publish(cluster: &Cluster, mut queue: mpsc::Receiver<ToPublish>) {
     let mut changes = cluster.nats.changes();
@@ -126,7 +126,7 @@ async fn pass_on(cluster: &Cluster, queue: &mut mpsc::Receiver<ToPublish>) {
     }
 }
 
-/// Gives a broker back what it has lost, whenever it returns.
+/// Gives a broker that returns what it has lost. Runs until the connection is dropped.
 async fn restore(server: &Server, cluster: &Cluster) {
     let mut changes = cluster.nats.changes();
     while changes.changed().await.is_ok() {
@@ -138,7 +138,7 @@ async fn restore(server: &Server, cluster: &Cluster) {
                     sleep(START_WAIT).await;
                 }
                 Err(error) => {
-                    tracing::error!(error = %WithCauses(&error), "what the broker has lost cannot be restored");
+                    tracing::error!(error = %WithCauses(&error), "cannot restore what the broker has lost");
                     break;
                 }
             }
@@ -172,7 +172,7 @@ pub(crate) async fn run(
     let subscriptions = match subscribing {
         Ok((news, orders)) => Subscriptions { news, orders },
         Err(error) => {
-            tracing::error!(%error, "this server ends: it cannot hear the others of its cluster");
+            tracing::error!(%error, "this server ends: it cannot subscribe to the messages of the others");
             return;
         }
     };
@@ -307,8 +307,8 @@ async fn say(cluster: &Cluster, news: &News) {
 }
 
 impl Cluster {
-    /// Connects to the broker. Returns this server's part in the cluster, its queue, and the shared state, which
-    /// begins with `store` if there is none yet.
+    /// Connects to the broker. Returns this server's part in the cluster, its queue, and the shared state,
+    /// which begins with `store` if there is none yet.
     pub(crate) async fn join(
         brokers: &Brokers,
         store: &Store,

@@ -9,8 +9,8 @@ use async_nats::jetstream::{self, ErrorCode};
 use std::error::Error;
 use std::time::Duration;
 
-/// A bucket. It is made if there is none, so an operator may have made it with other settings. A `max_age` of zero
-/// keeps values for ever.
+/// Opens a bucket, or makes it. One that an operator has made keeps its settings. A `max_age` of zero keeps
+/// values for ever.
 pub(crate) async fn open(nats: &Nats, name: &str, max_age: Duration) -> Result<Bucket, StoreError> {
     let stores = nats.jet_stream();
     if let Ok(bucket) = stores.get_key_value(name).await {
@@ -36,7 +36,7 @@ pub(crate) async fn open(nats: &Nats, name: &str, max_age: Duration) -> Result<B
     stores.get_key_value(name).await.map_err(failed)
 }
 
-/// A failure of the broker, whose words include its causes. Whatever JetStream does not refuse for good may pass.
+/// A failure of the broker, with its causes in the text. It may pass unless JetStream's refusal is final.
 pub(crate) fn failed(error: impl Error + 'static) -> StoreError {
     let words = error.to_string().into();
     match refusal(&error).is_some_and(|refusal| is_final(&refusal)) {
@@ -54,7 +54,7 @@ fn refusal(error: &(dyn Error + 'static)) -> Option<jetstream::Error> {
     }
 }
 
-/// Whether JetStream will say the same again. A bucket of that name is one that another server has just made.
+/// Whether JetStream would refuse again. If the name is taken, another server has just made the bucket.
 fn is_final(refusal: &jetstream::Error) -> bool {
     match refusal.error_code() {
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => true,

@@ -1,5 +1,5 @@
-//! Which peers are at one server, and since when. Pure. The server itself and all others keep one each; the digest
-//! shows whether theirs are the same.
+//! Which peers are at one server, and since when. Pure. The server itself and all others keep one each; the
+//! digest shows whether theirs are the same.
 
 use sha2::{Digest, Sha256};
 use sleap_rtc_protocol::ids::PeerId;
@@ -65,8 +65,8 @@ impl Ledger {
         self.peers.values_mut().for_each(|entry| entry.is_listed = false);
     }
 
-    /// The list is complete. Removes and returns the peers that were not in it, with the times since when they had
-    /// been there.
+    /// The list is complete. Removes and returns the peers that were not in it, with the times since when
+    /// they had been there.
     pub(crate) fn list_ends(&mut self) -> Vec<(PeerId, u64)> {
         let unlisted = self.peers.iter().filter(|(_, entry)| !entry.is_listed);
         let unlisted: Vec<_> =

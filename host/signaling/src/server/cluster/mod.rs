@@ -1,9 +1,9 @@
 //! Several servers that share their rooms through a NATS broker.
 //!
-//! Rooms and the signing key are in the broker's key-value store ([`SharedStore`]). Who is present is not: each server
-//! tells the others again and again who is registered at it, and puts the peers of the others into its own registry,
-//! with a [`RemoteLink`] instead of a socket. So discovery, watched lists, routing and the relay treat all peers alike.
-//! If the broker is lost, each server goes on alone with its own peers.
+//! Rooms and the signing key are in the broker's key-value store ([`SharedStore`]). Who is present is not:
+//! each server tells the others again and again who is registered at it, and puts the peers of the others
+//! into its own registry, with a [`RemoteLink`] instead of a socket. So discovery, watched lists, routing and
+//! the relay treat all peers alike. If the broker is lost, each server goes on alone with its own peers.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -45,8 +45,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Notify, mpsc};
 use wire::{DeliveryHead, News, Order, Presence, ServerId, Undelivered};
 
-/// The most messages that wait to be published. A broker that is too slow for more loses some: presence is repaired
-/// by the next list, and a frame counts as not delivered.
+/// The most messages that wait to be published. A broker that is too slow for more loses some: presence is
+/// repaired by the next list, and a frame counts as not delivered.
 const QUEUE: usize = 4096;
 
 /// A message that waits to be published.

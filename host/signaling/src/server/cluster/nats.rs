@@ -12,16 +12,18 @@ use tokio::sync::watch;
 
 /// How long a step of connecting may take.
 const STEP_LIMIT: Duration = Duration::from_secs(3);
-/// How often a silent broker is pinged. One that leaves two pings without an answer is lost after three of these.
+/// How often a silent broker is pinged. After two pings without an answer, at the third, it is lost.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// How long an answer to a request may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// The waits before another attempt.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// The most messages that wait inside async-nats. It publishes those of a lost broker when it is back, so they are few.
+/// The most messages that wait inside async-nats. Few, because it publishes them when a lost broker returns,
+/// although they are outdated.
 const PASSED_ON: usize = 64;
-/// The most messages of others that wait to be applied. Further ones are dropped, and repaired by the next list.
+/// The most messages of others that wait to be applied. Further ones are dropped; the next list makes up for
+/// them.
 const INCOMING: usize = 8 * 1024;
 
 /// Why a broker cannot be used.
@@ -45,7 +47,7 @@ pub enum ConnectFailure {
 #[derive(Debug, Clone)]
 pub(crate) struct Nats {
     client: Client,
-    /// Whether the broker is there, as it was heard last: to be told of changes.
+    /// Whether the broker is connected, by the last event. Only to wait for changes.
     heard: watch::Receiver<bool>,
 }
 
@@ -77,7 +79,7 @@ impl Nats {
 
     /// Publishes a message. Waits while the broker reads too slowly.
     pub(crate) async fn publish(&self, subject: String, payload: Vec<u8>) {
-        // One that is longer than the broker accepts now is lost, as if it had never arrived.
+        // A message that is too long for the broker is lost. Lists make up for it.
         let _ = self.client.publish(subject, payload.into()).await;
     }
 
@@ -97,7 +99,7 @@ impl Nats {
         ContextBuilder::new().timeout(ANSWER_LIMIT).build(self.client.clone())
     }
 
-    /// Whether the broker itself says that it has stores. Another one of its cluster may have them.
+    /// Whether this broker has stores. If not, another one of its cluster may have them.
     pub(crate) fn has_jet_stream(&self) -> bool {
         self.client.server_info().jetstream
     }
@@ -113,7 +115,7 @@ fn options(brokers: &Brokers) -> Result<ConnectOptions, ConnectFailure> {
         .reconnect_delay_callback(wait_before)
         .client_capacity(PASSED_ON)
         .subscription_capacity(INCOMING)
-        // A broker knows the others by addresses of its own network, and names them before it has shown a certificate.
+        // A broker lists others by addresses of its own network, and before it has shown a certificate.
         .ignore_discovered_servers();
     let options = match brokers.credentials() {
         Credentials::None => options,
@@ -125,12 +127,12 @@ fn options(brokers: &Brokers) -> Result<ConnectOptions, ConnectFailure> {
     match tls_config() {
         Ok(config) => Ok(options.tls_client_config((*config).clone())),
         Err(failure) if brokers.need_tls() => Err(failure.into()),
-        // A broker that asks for TLS all the same is refused by async-nats.
+        // If the broker requires TLS nevertheless, async-nats fails to connect.
         Err(_) => Ok(options),
     }
 }
 
-/// The wait before this attempt, of which the first has number 1. Several servers do not return at the same instant.
+/// The wait before an attempt, counted from 1. It is random, so that servers do not return all at once.
 fn wait_before(attempt: usize) -> Duration {
     let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
     let wait = (FIRST_WAIT * 2_u32.pow(doublings)).min(LONGEST_WAIT);
@@ -142,7 +144,7 @@ fn hear(event: Event, newest: &watch::Sender<bool>) {
         Event::Disconnected => {
             newest.send_replace(false);
             tracing::warn!(
-                "the broker of the cluster is lost: peers of this server go on, and meet those of the others again \
+                "the broker of the cluster is lost: peers of this server continue, and see those of the others again \
                  when it is back"
             );
         }
@@ -150,9 +152,9 @@ fn hear(event: Event, newest: &watch::Sender<bool>) {
             tracing::info!("connected to the broker of the cluster again");
         }
         Event::ServerError(error) => {
-            tracing::warn!(%error, "the broker of the cluster complains");
+            tracing::warn!(%error, "the broker of the cluster reports an error");
         }
-        // Lists repair what is lost where too much waits.
+        // Also dropped messages, which the next list makes up for.
         event => tracing::debug!(%event, "the connection to the broker of the cluster"),
     }
 }

@@ -30,14 +30,14 @@ pub struct TokenFileError {
     source: io::Error,
 }
 
-/// Brokers with what lets a server in.
+/// Brokers, and the credentials for them.
 #[derive(Clone)]
 pub struct Brokers {
     addresses: Vec<ServerAddr>,
     credentials: Credentials,
 }
 
-/// What a broker asks for.
+/// How a server proves to a broker that it may connect.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credentials {
     None,
@@ -54,7 +54,7 @@ impl fmt::Debug for ClusterOptions {
     }
 }
 
-/// Likewise.
+/// Without passwords and tokens.
 impl fmt::Debug for Brokers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Brokers({self})")
@@ -87,7 +87,7 @@ impl ClusterOptions {
     /// Reads the token, if a file has it. Otherwise the first address has the credentials.
     ///
     /// # Errors
-    /// The file cannot be read, or is none with a token.
+    /// The file cannot be read, or does not have one line.
     pub fn load(&self) -> Result<Brokers, TokenFileError> {
         let credentials = match &self.token_file {
             Some(path) => Credentials::Token(
@@ -95,7 +95,7 @@ impl ClusterOptions {
             ),
             None => self.brokers.first().map_or(Credentials::None, Credentials::of),
         };
-        // async-nats logs addresses.
+        // Without credentials, because async-nats logs addresses.
         let bare = |url: &Url| ServerAddr::from_url(Url::parse(&name(url)).ok()?).ok();
         Ok(Brokers { addresses: self.brokers.iter().filter_map(bare).collect(), credentials })
     }
@@ -125,7 +125,7 @@ impl Credentials {
     }
 }
 
-/// A user name, password or token as it was before it was written into an address.
+/// A user name, password or token of an address, without its percent-encoding.
 fn decoded(text: &str) -> String {
     let pair = format!("={}", text.replace('+', "%2B").replace('&', "%26"));
     let mut pairs = url::form_urlencoded::parse(pair.as_bytes());

@@ -1,5 +1,5 @@
-//! The other servers of the cluster: which are there, and whether what is known of them is complete. Pure: times are
-//! arguments.
+//! The other servers of the cluster: which are there, and whether what is known of them is complete. Pure:
+//! times are arguments.
 
 use super::ledger::Ledger;
 use super::wire::{Beat, ServerId};

@@ -1,7 +1,7 @@
 //! The rooms and the signing key of a cluster, in the key-value store of the broker (NATS JetStream).
 //!
-//! A room that is used here is also remembered here, so that its peers can register while the broker is lost. A broker
-//! that comes back without its rooms and the key gets them from what the servers remember.
+//! Each server remembers the rooms that it has used, so that their peers can register while the broker is
+//! lost. A broker that comes back without its rooms and the key gets them from the servers.
 
 use super::buckets::{Bucket, failed, open};
 use super::nats::Nats;
@@ -53,13 +53,13 @@ pub(crate) struct SharedStore {
     rooms: Bucket,
     key: Key,
     remembered: Mutex<BTreeMap<RoomId, SharedRoom>>,
-    /// Which buckets have what is remembered here.
+    /// The buckets that have everything that is remembered here.
     made: Mutex<Made>,
     /// Since when the broker may lack rooms that other servers remember.
     doubted: Mutex<Option<Instant>>,
 }
 
-/// When the buckets were made: those of a broker that has lost its store are younger.
+/// When the buckets were made. A broker that has lost its store has younger ones.
 type Made = [DateTime; 2];
 
 impl SharedStore {
@@ -241,7 +241,7 @@ impl SharedStore {
         Ok(found)
     }
 
-    /// async-nats would send a question later, when nobody waits for its answer any more.
+    /// Fails at once without a broker. async-nats would send the question later, when nobody waits for it.
     fn check_connected(&self) -> Result<(), StoreError> {
         match self.nats.is_connected() {
             true => Ok(()),
@@ -249,7 +249,7 @@ impl SharedStore {
         }
     }
 
-    /// A room that is not there may be one that another server is about to restore.
+    /// Fails while another server may be about to restore a missing room.
     fn check_complete(&self) -> Result<(), StoreError> {
         let doubted = *self.doubted.lock();
         match doubted.is_none_or(|since| since.elapsed() > RESTORED_WITHIN) {

@@ -1,5 +1,5 @@
-//! What the servers of a cluster tell each other, as bytes. Each message is checked before it counts: anyone who can
-//! publish to the broker can send anything.
+//! What the servers of a cluster tell each other, as bytes. Each message is checked before it counts: anyone
+//! who can publish to the broker can send anything.
 
 use crate::rooms::{MAX_METADATA_BYTES, Registrant};
 use serde::de::DeserializeOwned;
