@@ -119,7 +119,8 @@ fn an_upload_resumes_over_another_connection() {
     let (labels, models) =
         (large_labels(&machines.site, 512 << 20), labels_and_models(&machines.site).1);
     let desk = Desk::new(&machines.site, &machines.server);
-    let client = desk.client().track(&labels, &models);
+    // So that a quick machine has not sent all of it before the cut.
+    let client = desk.client().track(&labels, &models).arguments(&["--bwlimit", "40 MB/s"]);
     let mut client = machines.start(client.session(machines.worker.credentials()));
     let state = machines.worker.state_dir();
     wait_for("the upload", A_WHILE, || (bytes_below(&state) > 64 << 20).then_some(()));
