@@ -55,6 +55,7 @@ pub struct RunningWorker {
 
 impl RunningWorker {
     /// The worker that uses the state folder, if one does.
+    #[cfg(feature = "signaling")]
     pub(crate) fn of(folder: &Path) -> Option<Self> {
         let file = File::open(folder.join(LOCK)).ok()?;
         let locked = lock::exclusive(&file, folder);
