@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// The offset of the magic number of a tar.
 const TAR_MAGIC_AT: usize = 257;
+/// What a trainer leaves in the folder of each model.
+const MODEL_CONFIG: &str = "training_config.yaml";
 /// How many folders an error lists.
 const LISTED_FOLDERS: usize = 3;
 /// How much of a file's start shows what it is, in bytes.
@@ -52,6 +54,12 @@ pub enum NotAPackage {
          client-track --model-paths` takes it, and training takes a package"
     )]
     TrainedModel,
+    /// A folder of models.
+    #[error(
+        "there is no train-script.sh in it; it holds trained models: `sleap-rtc client-track \
+         --model-paths` takes each of them, and training takes a package"
+    )]
+    TrainedModels,
     /// Configurations alone.
     #[error(
         "there is no train-script.sh in it; it contains config files, but nothing that says how to \
@@ -103,7 +111,7 @@ fn is_text(start: &[u8]) -> bool {
 pub fn recognize_files(listing: &Listing) -> NotAPackage {
     let names: Vec<&str> = listing.paths().map(|path| path.as_str()).collect();
     let ending = |ending: &str| names.iter().find(|name| name.to_lowercase().ends_with(ending));
-    let is_model = |name: &&&str| name.rsplit('/').next() == Some("training_config.yaml");
+    let is_model = |name: &&&str| name.rsplit('/').next() == Some(MODEL_CONFIG);
     let script = "/train-script.sh";
     let below: Vec<String> =
         names.iter().filter_map(|name| name.strip_suffix(script)).map(str::to_owned).collect();
@@ -112,7 +120,10 @@ pub fn recognize_files(listing: &Listing) -> NotAPackage {
     } else if let Some(inner) = ending(".zip") {
         NotAPackage::NestedZip((*inner).to_owned())
     } else if names.iter().any(|name| is_model(&name)) && ending(".ckpt").is_some() {
-        NotAPackage::TrainedModel
+        match names.contains(&MODEL_CONFIG) {
+            true => NotAPackage::TrainedModel,
+            false => NotAPackage::TrainedModels,
+        }
     } else if ending(".yaml").or_else(|| ending(".json")).is_some() {
         NotAPackage::ConfigsOnly
     } else {
@@ -170,6 +181,18 @@ mod tests {
         let two = vec![script("a/train-script.sh"), script("b/train-script.sh")];
         let message = recognize_files(&Listing::new(two, Vec::new()).unwrap()).to_string();
         assert!(message.ends_with("but in a and b: give that folder alone"), "{message}");
+    }
+
+    #[test]
+    fn one_model_is_told_from_a_folder_of_models() {
+        let recognized = |folder: &str| {
+            let files = ["training_config.yaml", "best.ckpt"];
+            let path = |name| RelPath::new(format!("{folder}{name}")).unwrap();
+            let members = files.map(|name| Member::bytes(path(name), b"x".to_vec()));
+            recognize_files(&Listing::new(members.to_vec(), Vec::new()).unwrap())
+        };
+        assert_eq!(recognized(""), NotAPackage::TrainedModel);
+        assert_eq!(recognized("centroid/"), NotAPackage::TrainedModels);
     }
 
     #[test]

@@ -40,8 +40,10 @@ pub struct RunCourse {
     pub name: Printable,
     /// When it started, in milliseconds since 1970.
     pub started_ms: u64,
-    /// Its epochs so far.
+    /// Its epochs so far. Some may have gone unreported.
     pub epochs: Vec<Epoch>,
+    /// The most epochs that it trains, if known.
+    pub most_epochs: Option<u32>,
     /// How it ended, if it has.
     pub outcome: Option<JobOutcome>,
     /// When it ended, in milliseconds since 1970.
@@ -67,8 +69,9 @@ pub struct Course {
 impl RunCourse {
     /// A run that has just started, `started_ms` milliseconds after 1970 began.
     pub fn new(name: Printable, started_ms: u64) -> Self {
-        let (epochs, outcome, ended_ms, folder) = (Vec::new(), None, None, None);
-        Self { name, started_ms, epochs, outcome, ended_ms, folder }
+        let (epochs, most_epochs, outcome) = (Vec::new(), None, None);
+        let (ended_ms, folder) = (None, None);
+        Self { name, started_ms, epochs, most_epochs, outcome, ended_ms, folder }
     }
 
     /// How long it took, in seconds, if it has ended.
@@ -119,7 +122,8 @@ impl Course {
             }
             JobEvent::RunStarted { name } if self.runs.len() < MAX_RUNS => {
                 let name = Printable::line(name, MAX_NAME_CHARS);
-                self.runs.push(RunCourse::new(name, at_ms));
+                let most_epochs = self.timer.progress().epochs;
+                self.runs.push(RunCourse { most_epochs, ..RunCourse::new(name, at_ms) });
             }
             JobEvent::RunEnded { outcome, .. } => {
                 if let Some(run) = self.runs.last_mut() {
@@ -217,6 +221,7 @@ mod tests {
         }
         let [one, other] = &course.runs[..] else { panic!("{:?}", course.runs) };
         assert_eq!((one.epochs.len(), other.epochs.len()), (3, 3));
+        assert_eq!((one.most_epochs, other.most_epochs), (Some(5), Some(5)));
         assert_eq!(other.epoch_s(), Some(0.5));
         assert_eq!(one.best().map(|epoch| epoch.number), Some(2));
         assert_eq!(course.planned.len(), 2);

@@ -14,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 /// The two ports of the default, the first for WebSocket and the second for HTTP.
 const DEFAULT_PORTS: [u16; 2] = [8080, 8001];
 
+/// How to choose another port.
+const ELSEWHERE: &str =
+    "choose another one with `listen` under [signaling] in the configuration file";
+
 /// Runs both until `shutdown`: the worker ends first, since it still needs the server to say goodbye.
 /// If one of them fails, the other ends too.
 pub(crate) async fn run(
@@ -21,7 +25,8 @@ pub(crate) async fn run(
     mut config: Config,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let serving = Serving::open(SignalingOptions::configured(), config.server.clone());
+    let signaling = SignalingOptions::configured();
+    let serving = Serving::open(signaling, config.server.clone(), ELSEWHERE);
     let serving = serving.map_err(|failure| match RunningWorker::of(&config.worker.state_dir) {
         Some(other) => failure.hint(format!("your worker ({other}) runs: {}", other.advice())),
         None => failure,

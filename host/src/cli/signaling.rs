@@ -113,8 +113,13 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Opens everything that can be missing, taken or broken.
-    pub(crate) fn open(options: SignalingOptions, config: ServerConfig) -> Result<Self, Failure> {
+    /// Opens everything that can be missing, taken or broken. Where a port is taken, the error says
+    /// how to listen `elsewhere`.
+    pub(crate) fn open(
+        options: SignalingOptions,
+        config: ServerConfig,
+        elsewhere: &str,
+    ) -> Result<Self, Failure> {
         let addresses = if options.listen.is_empty() { config.listen } else { options.listen };
         let tls = options.tls.or(config.tls).map(Tls::load).transpose().exit(Exit::Usage)?;
         let cluster = config.cluster.as_ref().map(ClusterOptions::load).transpose();
@@ -127,7 +132,7 @@ impl Serving {
         let store = store.exit(Exit::Usage)?;
         let listeners = server::listen(&addresses).map_err(|error| {
             let holder = port_holder(error.address.port());
-            Failure::new(Exit::Connect, error).hint(port_advice(holder))
+            Failure::new(Exit::Connect, error).hint(port_advice(holder, elsewhere))
         })?;
         let options = ServerOptions {
             sockets: server::raise_descriptor_limit(),
@@ -163,16 +168,14 @@ impl Serving {
 }
 
 /// What to do about a port that is taken.
-fn port_advice(holder: Option<PortHolder>) -> String {
-    const OTHER: &str = "choose another one with `sleap-rtc signaling --listen ADDR:PORT`, or with \
-                         `listen` under [signaling] in the configuration file";
+fn port_advice(holder: Option<PortHolder>, elsewhere: &str) -> String {
     match holder {
-        None => format!("another program may use this port; {OTHER}"),
+        None => format!("another program may use this port; {elsewhere}"),
         Some(PortHolder { pid, command }) => {
             let command = Printable::line(&command, MAX_COMMAND_CHARS);
             format!(
                 "process {pid} of yours (`{command}`) uses this port; a server keeps running after its \
-                 terminal closes: end it with `kill {pid}`,\nor {OTHER}"
+                 terminal closes: end it with `kill {pid}`,\nor {elsewhere}"
             )
         }
     }
@@ -181,7 +184,9 @@ fn port_advice(holder: Option<PortHolder>) -> String {
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn run(options: SignalingOptions, config: ServerConfig) -> Result<Exit, Failure> {
     let shutdown = interrupt::until_asked_to_end()?;
-    let serving = Serving::open(options, config)?;
+    const ELSEWHERE: &str = "choose another one with `sleap-rtc signaling --listen ADDR:PORT`, or \
+                             with `listen` under [signaling] in the configuration file";
+    let serving = Serving::open(options, config, ELSEWHERE)?;
     let s = if serving.has_tls() { "s" } else { "" };
     for address in serving.addresses()? {
         let line = format!("listening on http{s}://{address} and ws{s}://{address}");

@@ -145,9 +145,9 @@ pub enum ClientError {
     /// The terminal cannot be drawn on.
     #[error("cannot draw on the terminal")]
     Terminal(#[source] io::Error),
-    /// The user cancelled.
-    #[error("cancelled")]
-    Cancelled,
+    /// The user, or somebody else, ended it.
+    #[error(transparent)]
+    Cancelled(Ended),
     /// A bug of this program.
     #[error(transparent)]
     Panicked(#[from] Panicked),
@@ -186,6 +186,26 @@ impl ClientError {
     }
 }
 
+/// What was ended before it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// The command.
+    #[error("interrupted before it was done")]
+    Command,
+    /// The choice of a worker.
+    #[error("no worker was chosen, so nothing was submitted")]
+    Choice,
+    /// The upload.
+    #[error("the upload was interrupted, so the worker does not run the job")]
+    Upload,
+    /// The output of a log.
+    #[error("the log is no longer shown; the job goes on")]
+    Log,
+    /// The job.
+    #[error("the job was cancelled, so it has no result")]
+    Job,
+}
+
 /// Why a job cannot be found on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum UnknownJob {
@@ -208,6 +228,12 @@ pub enum UnknownJob {
     /// It has no result yet.
     #[error("{job} has no result yet; `sleap-rtc attach {job}` waits for its end and downloads it")]
     NotOver {
+        /// The job.
+        job: String,
+    },
+    /// It was cancelled.
+    #[error("{job} was cancelled, so it has no result")]
+    WasCancelled {
         /// The job.
         job: String,
     },

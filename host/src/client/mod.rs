@@ -95,7 +95,7 @@ pub use viewer::ViewerPorts;
 use crate::config::{Config, Wait};
 use connect::Talk;
 use display::{Detail, Display, say};
-use error::JobFailure;
+use error::{Ended, JobFailure};
 use interrupt::{Interrupts, Stage};
 use record::{Record, Submitting};
 use room::{Connected, Offered, Room};
@@ -317,7 +317,9 @@ async fn submit(
             if let Ok(result) = &done {
                 display.sum_up(Some(result));
             }
-            if matches!(done, Err(ClientError::Cancelled)) && *stage.borrow() == Stage::Following {
+            if matches!(done, Err(ClientError::Cancelled(Ended::Command)))
+                && *stage.borrow() == Stage::Following
+            {
                 say(&python::abandoned_text(&worker));
             }
             connection.close().await;
@@ -346,7 +348,7 @@ async fn resume(
     let offer = room.offer(&job_ref.worker, &goal);
     let connected = match or_interrupt(interrupts, offer).await {
         Ok(Offered::Yes(connected)) => *connected,
-        Err(ClientError::Cancelled) => return Some(Err(ClientError::Cancelled)),
+        Err(error @ ClientError::Cancelled(_)) => return Some(Err(error)),
         Err(error) if error.is_distrust() => return Some(Err(error)),
         _ => return None,
     };
@@ -439,7 +441,7 @@ pub fn concluded(outcome: JobOutcome) -> Result<(), ClientError> {
         JobOutcome::Failed { message, .. } => {
             Err(ClientError::JobFailed(JobFailure::Reported(message)))
         }
-        JobOutcome::Cancelled => Err(ClientError::Cancelled),
+        JobOutcome::Cancelled => Err(ClientError::Cancelled(Ended::Job)),
         JobOutcome::Interrupted => Err(ClientError::JobFailed(JobFailure::Interrupted)),
     }
 }
@@ -451,6 +453,6 @@ async fn or_interrupt<T>(
 ) -> Result<T, ClientError> {
     tokio::select! {
         done = work => done,
-        _ = interrupts.any() => Err(ClientError::Cancelled),
+        _ = interrupts.any() => Err(ClientError::Cancelled(Ended::Command)),
     }
 }

@@ -5,7 +5,7 @@ mod waiting;
 
 use super::connect::Talk;
 use super::display::say;
-use super::error::{JobRefused, NAME_CHARS, NoWorker};
+use super::error::{Ended, JobRefused, NAME_CHARS, NoWorker};
 use super::prompt::{self, Picked};
 use super::room::{ANSWER_LIMIT, Connected, Offered, RequestReply, Room};
 use super::unreliable::Unreliable;
@@ -404,7 +404,7 @@ async fn interactive(
     loop {
         let worker = match prompt::pick(room, min_memory_mib).await? {
             Picked::Worker(worker) => *worker,
-            Picked::Quit => return Err(ClientError::Cancelled),
+            Picked::Quit => return Err(ClientError::Cancelled(Ended::Choice)),
             Picked::TooLate => {
                 return Err(NoWorker::NotChosen.into());
             }

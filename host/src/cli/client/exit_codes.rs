@@ -36,7 +36,7 @@ impl From<ClientError> for Failure {
             | ClientError::Worker { .. }
             | ClientError::Output { .. }
             | ClientError::Unplaced { .. } => Exit::Transfer,
-            ClientError::Cancelled => Exit::Cancelled,
+            ClientError::Cancelled(_) => Exit::Cancelled,
             ClientError::TemporaryFile(_) | ClientError::Terminal(_) | ClientError::Panicked(_) => {
                 Exit::Unexpected
             }

@@ -278,8 +278,14 @@ pub(crate) async fn run(
         Wanted::Cancel => Action::Cancel,
     };
     let said = match action {
-        Action::Stop { .. } => Some(
-            "the job ends early and keeps its model; one that still waits is withdrawn; `sleap-rtc attach` waits for its end",
+        Action::Stop { all: false } => Some(
+            "the model that is being trained ends early and is kept; if further ones follow, the next \
+             trains on (`--all` stops all); a job that still waits is withdrawn; `sleap-rtc attach` \
+             waits for its end",
+        ),
+        Action::Stop { all: true } => Some(
+            "the job ends early and keeps the model that is being trained; a job that still waits is \
+             withdrawn; `sleap-rtc attach` waits for its end",
         ),
         Action::Cancel => Some("the job is cancelled"),
         _ => None,

@@ -5,7 +5,6 @@ use crate::config::Config;
 use rustix::process::{Resource, getrlimit};
 use sleap_rtc_base::lock::{self, Locked};
 use sleap_rtc_policy::Policies;
-use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
@@ -161,13 +160,13 @@ fn sockets(bind: &[IpAddr]) -> Vec<Finding> {
 }
 
 fn plugins(config: &Config) -> Finding {
+    let dir = &config.policy.dir;
+    let place = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
     match Policies::load(&config.policy) {
         Ok(_) => Finding::ok("plugins", "all can be used"),
-        Err(error) => Finding::fail(
-            "plugins",
-            with_causes(&error),
-            format!("see {}", fs::canonicalize(&config.policy.dir).unwrap_or_default().display()),
-        ),
+        Err(error) => {
+            Finding::fail("plugins", with_causes(&error), format!("see {}", place.display()))
+        }
     }
 }
 
@@ -175,6 +174,7 @@ fn plugins(config: &Config) -> Finding {
 mod tests {
     use super::*;
     use crate::cli::findings::Verdict;
+    use std::fs;
 
     #[test]
     fn a_folder_is_written_locked_and_measured() {

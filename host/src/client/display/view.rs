@@ -225,7 +225,11 @@ fn ended(run: &RunCourse) -> Line<'static> {
 
 /// The best epoch of a training, in words.
 pub(crate) fn best(run: &RunCourse) -> Option<String> {
-    Some(format!("{} of {}", best_so_far(run)?, run.epochs.len()))
+    let best = best_so_far(run)?;
+    Some(match run.most_epochs {
+        Some(most) => format!("{best} of {most}"),
+        None => best,
+    })
 }
 
 /// The same of a training that goes on.

@@ -19,7 +19,7 @@ use super::ClientError;
 use super::error::UnknownJob;
 use super::record::{Record, SeenState};
 use model_folder::ModelFolder;
-use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::job::{JobOutcome, JobType};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,7 @@ pub fn write(record: &Record, to: Option<PathBuf>) -> Result<PathBuf, ClientErro
 /// Why a job has no result here.
 fn without_result(record: &Record, job: String, place: PathBuf) -> UnknownJob {
     match &record.last_seen.state {
+        SeenState::Over { outcome: JobOutcome::Cancelled, .. } => UnknownJob::WasCancelled { job },
         SeenState::Over { .. } | SeenState::Unknown => UnknownJob::NoResult { job, place },
         SeenState::Refused { why } => UnknownJob::WasRefused { job, why: why.clone() },
         SeenState::Submitted | SeenState::Waiting { .. } | SeenState::Running { .. } => {

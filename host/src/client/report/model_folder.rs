@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 const LOG: &str = "training_log.csv";
 const CONFIGS: [&str; 3] = ["training_config.yaml", "initial_config.yaml", "training_config.json"];
+const MOST_EPOCHS: &str = "trainer_config.max_epochs";
 const MAX_LOG_BYTES: u64 = 16 << 20;
 const MAX_EPOCHS: usize = 20_000;
 /// The most pictures of a model, and the largest.
@@ -55,6 +56,8 @@ impl ModelFolder {
         this.run = text(&folder.join(LOG), MAX_LOG_BYTES).map(|log| losses(&this.name, &log));
         let configs = CONFIGS.iter().map(|name| folder.join(name));
         this.config = configs.filter_map(|path| text(&path, MAX_CONFIG_BYTES)).next();
+        let most_epochs = this.most_epochs();
+        this.run.iter_mut().for_each(|run| run.most_epochs = most_epochs);
         for path in files(folder) {
             let shown = name(&path);
             if !shown.as_str().starts_with("metrics.") {
@@ -88,11 +91,16 @@ impl ModelFolder {
         }
     }
 
+    fn most_epochs(&self) -> Option<u32> {
+        let config = Config::read(self.config.as_deref()?).ok()?;
+        config.texts(MOST_EPOCHS).first()?.parse().ok()
+    }
+
     /// What its configuration says of the keys that matter most.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         const KEYS: [(&str, &str); 12] = [
             ("sleap-nn", "sleap_nn_version"),
-            ("Most epochs", "trainer_config.max_epochs"),
+            ("Most epochs", MOST_EPOCHS),
             ("Batch size", "trainer_config.train_data_loader.batch_size"),
             ("Optimizer", "trainer_config.optimizer_name"),
             ("Learning rate", "trainer_config.optimizer.lr"),

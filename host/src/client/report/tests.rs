@@ -71,7 +71,7 @@ fn a_report_has_curves_numbers_pictures_settings_and_the_command() {
     let html = fs::read_to_string(path).unwrap();
     for part in [
         "<h2>centroid</h2>",
-        "best 0.2000 in epoch 3 of 3",
+        "best 0.2000 in epoch 3 of 100",
         "<path class=\"loss\" d=\"M",
         "mOKS · mOKS</th><td>0.8765</td>",
         "dist · p50",

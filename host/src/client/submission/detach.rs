@@ -3,6 +3,7 @@
 use super::{FLUSH, JobStatus, Submission, WHILE_IT_RAN};
 use crate::client::ClientError;
 use crate::client::action::Action;
+use crate::client::error::Ended;
 use crate::client::interrupt::Stage;
 use sleap_rtc_net::dialect::ClientEnd;
 use sleap_rtc_protocol::frame::ClientFrame;
@@ -20,7 +21,7 @@ impl Submission<'_> {
             return self.detached();
         }
         send_cancel(link).await;
-        ClientError::Cancelled
+        ClientError::Cancelled(Ended::Upload)
     }
 
     /// The user cancels the job.
@@ -28,7 +29,7 @@ impl Submission<'_> {
         self.display.note("Cancelling the job …");
         let status = JobStatus { last_event: 0, outcome: None, has_package: true };
         match self.cancel_and_follow(link, &status).await {
-            Ok(JobOutcome::Cancelled) => ClientError::Cancelled,
+            Ok(JobOutcome::Cancelled) => ClientError::Cancelled(Ended::Job),
             Ok(_) => {
                 self.display.note("The job had already finished.");
                 self.detached()
@@ -57,7 +58,10 @@ impl Submission<'_> {
                 ClientError::Detached { job: Box::new(self.job_ref.clone()), waits }
             }
             // The client only showed the job.
-            _ => ClientError::Cancelled,
+            Action::Logs { .. } => ClientError::Cancelled(Ended::Log),
+            Action::Stop { .. } | Action::Why | Action::Cancel | Action::Fetch(_) => {
+                ClientError::Cancelled(Ended::Command)
+            }
         }
     }
 

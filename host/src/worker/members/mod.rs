@@ -168,9 +168,9 @@ impl Members {
         self.merge(MemberListEntries { members, removals: client.news.clone() });
     }
 
-    /// A device has paired, and got this certificate.
+    /// A device has paired just now, and got this certificate.
     pub(crate) fn admitted(&self, certificate: &Certificate) {
-        let entry = member(certificate.subject().device, Some(certificate), None);
+        let entry = member(certificate.subject().device, Some(certificate), Some(now_s()));
         self.merge(MemberListEntries { members: vec![entry], removals: Vec::new() });
     }
 

@@ -91,7 +91,9 @@ fn card(place: usize, run: &RunCourse, now: Option<String>, model: &Model) -> El
 fn summary(run: &RunCourse) -> String {
     let mut parts = Vec::new();
     if run.outcome.is_some() {
-        parts.push(format!("{} epochs", run.epochs.len()));
+        // Some may have gone unreported.
+        let epochs = run.epochs.last().map_or(0, |last| last.number.saturating_add(1));
+        parts.push(format!("{epochs} epochs"));
     }
     if let Some(best) = run.best()
         && let Some(value) = best.validation.or(best.loss)

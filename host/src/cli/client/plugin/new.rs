@@ -181,6 +181,10 @@ impl TemplateFile {
     fn filled(&self, NewOptions { name, answers, .. }: &NewOptions) -> String {
         let text = self.text.replace(TEMPLATE_NAME, name);
         let mut text = text.replace("full-plugin", answers.world());
+        let points = ExtensionPoint::ALL.into_iter().filter(|point| answers.covers(*point));
+        if let [only] = points.collect::<Vec<_>>()[..] {
+            text = text.replace("[policy.POINT]", &format!("[policy.{}]", only.key()));
+        }
         if LISTS.contains(&self.name) {
             for absent in ExtensionPoint::ALL.into_iter().filter(|point| !answers.covers(*point)) {
                 let lines = text.split_inclusive('\n');
@@ -240,6 +244,8 @@ mod tests {
         assert!(!lib.contains("mod selection;") && !lib.contains("mod compatibility;"), "{lib}");
         let app = text(PYTHON, "app.py", Answers::Selection);
         assert!(app.contains("Selection") && !app.contains("Estimation"), "{app}");
+        let readme = text(PYTHON, "README.md", Answers::Queueing);
+        assert!(readme.contains("under `[policy.queueing]`"), "{readme}");
         assert_eq!(text(JS, "plugin.js", Answers::All).matches("export *").count(), 4);
     }
 

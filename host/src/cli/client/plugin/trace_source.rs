@@ -5,7 +5,7 @@ mod folders;
 
 use super::super::description::read_json;
 use super::super::exit::{Exit, ExitWith, Failure};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use sleap_rtc_policy::simulate::generate::{Recipe, generate};
 use sleap_rtc_policy::simulate::trace::{Trace, TraceWorker};
 use sleap_rtc_protocol::signaling::{PeerInfo, Role};
@@ -13,20 +13,23 @@ use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+/// One of the trace's sources must be given, and the error names them all.
+const SOURCE: &str = "source";
+
 /// Where the trace comes from.
 #[derive(Args)]
+#[command(group = ArgGroup::new(SOURCE).required(true).multiple(true))]
 pub(crate) struct TraceArgs {
     /// The trace: workers and jobs as lines of JSON
-    #[arg(value_name = "TRACE", conflicts_with = "generate")]
-    #[cfg_attr(feature = "worker", arg(required_unless_present_any = ["generate", "jobs_of"]))]
-    #[cfg_attr(not(feature = "worker"), arg(required_unless_present = "generate"))]
+    #[arg(value_name = "TRACE", group = SOURCE, conflicts_with = "generate")]
     trace: Option<PathBuf>,
     /// Make up the trace
-    #[arg(long)]
+    #[arg(long, group = SOURCE)]
     generate: bool,
     /// Take the finished jobs of this state folder of a worker; repeatable, needs --room
     #[cfg(feature = "worker")]
-    #[arg(long, value_name = "DIR", requires = "room", conflicts_with_all = ["generate", "trace"])]
+    #[arg(long, value_name = "DIR", requires = "room", group = SOURCE,
+        conflicts_with_all = ["generate", "trace"])]
     jobs_of: Vec<PathBuf>,
     /// The room's workers, as printed by `sleap-rtc room snapshot`
     #[arg(long, value_name = "ROOM.json", conflicts_with = "trace")]
