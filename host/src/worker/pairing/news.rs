@@ -75,7 +75,8 @@ impl InvitationNews {
                 "The pairing code has expired. For a new one:  sleap-rtc room invite".into()
             }
             Self::Paused { for_s } => format!(
-                "Too many wrong pairing codes within an hour: this worker makes no new one for {}",
+                "Too many wrong pairing codes within an hour: this worker makes no new one for {}, or until it is \
+                 restarted",
                 minutes(*for_s)
             ),
             Self::NoServer { why } => {
