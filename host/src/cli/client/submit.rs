@@ -149,7 +149,7 @@ async fn submit(
     let place = match client::run(&config, submit, job, interrupts).await {
         Ok(place) => place,
         Err(error @ ClientError::Refused(JobRefused::Busy(_) | JobRefused::ByAll(_)))
-            if wait.is_none() =>
+            if wait.is_none() && is_worth_waiting(&error) =>
         {
             let others = if named { format!("\n{OTHER_WORKERS}") } else { String::new() };
             return Err(Failure::from(error).hint(format!("{WAIT}{others}")));
@@ -170,6 +170,14 @@ async fn submit(
     // The job has succeeded even if nobody reads this line.
     let _ = print::line(&format!("Done: the {what} {}", place.display()));
     Ok(Exit::Success)
+}
+
+/// Whether the job may start once a slot is free.
+fn is_worth_waiting(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused(JobRefused::ByAll(skipped)) => skipped.is_worth_waiting,
+        _ => true,
+    }
 }
 
 /// The beginning of a command that submits the same files again.
