@@ -162,6 +162,8 @@ fn a_second_laptop_and_a_second_worker_pair_with_codes_of_their_own() {
 
     let setup = TestWorker::setup(&site, "second");
     let second = setup.arguments(&["--pair", for_worker.next_code()]).start(&server);
+    let said = for_worker.text();
+    assert!(said.contains("right code, but as a client: the code is for a worker"), "{said}");
     assert_eq!(for_worker.wait(), 0, "{}", for_worker.text());
     assert_eq!(second.credentials().room_id, first.credentials().room_id);
     assert!(second.stdout().contains("Paired with room \"northlab\""), "{}", second.stdout());

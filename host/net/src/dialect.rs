@@ -15,6 +15,7 @@ mod wire;
 
 pub use frames::Frame;
 pub use proof::{FirstMessage, Meeting, ProvingError};
+pub use sample::SampleError;
 
 use crate::binding::ChannelBinding;
 use crate::quic::{QuicError, Session};
@@ -271,7 +272,10 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
 
     /// The next message for a transfer. If chunks travel apart from the conversation, the client pings: the
     /// chunks then do not delay the ping, and the worker reads it in time.
-    async fn next_of_transfer(&mut self, accept: Accept) -> Result<Incoming, DialectOrInterrupt> {
+    async fn next_of_transfer(
+        &mut self,
+        accept: Accept,
+    ) -> Result<Incoming, DialectOrInterrupt<In>> {
         let takes_chunks = accept == Accept::ControlAndChunks;
         loop {
             if let Some(chunk) = self.early_chunk.take_if(|_| takes_chunks) {
@@ -303,9 +307,9 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         }
     }
 
-    fn set_aside(&mut self, frame: In) -> Result<(), DialectOrInterrupt> {
+    fn set_aside(&mut self, frame: In) -> Result<(), DialectOrInterrupt<In>> {
         if let Some(reason) = frame.interrupts_transfer() {
-            return Err(DialectOrInterrupt::Interrupt(reason));
+            return Err(DialectOrInterrupt::Interrupt { reason, frame });
         }
         if self.waiting.len() >= MAX_QUEUED_FRAMES {
             return Err(DialectError::Flooded.into());
@@ -315,12 +319,12 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     }
 }
 
-enum DialectOrInterrupt {
+enum DialectOrInterrupt<In> {
     Dialect(DialectError),
-    Interrupt(String),
+    Interrupt { reason: String, frame: In },
 }
 
-impl From<DialectError> for DialectOrInterrupt {
+impl<In> From<DialectError> for DialectOrInterrupt<In> {
     fn from(error: DialectError) -> Self {
         Self::Dialect(error)
     }
@@ -334,7 +338,7 @@ impl<Out: Frame, In: Frame> Link for FrameChannel<Out, In> {
     async fn next(&mut self, accept: Accept) -> Result<Incoming, LinkError> {
         self.next_of_transfer(accept).await.map_err(|error| match error {
             DialectOrInterrupt::Dialect(error) => lost(error),
-            DialectOrInterrupt::Interrupt(reason) => LinkError::Interrupted(reason),
+            DialectOrInterrupt::Interrupt { reason, .. } => LinkError::Interrupted(reason),
         })
     }
 

@@ -6,11 +6,11 @@ use super::room::{Offered, Room};
 use super::{ClientError, Join};
 use crate::config::Config;
 use sleap_rtc_base::transport::Transport;
-use sleap_rtc_net::dialect::ClientEnd;
+use sleap_rtc_net::dialect::{ClientEnd, SampleError};
 use sleap_rtc_net::quic::QuicError;
 use sleap_rtc_net::route::{self, Route};
 use sleap_rtc_protocol::ids::PeerId;
-use sleap_rtc_transfer::LinkError;
+use sleap_rtc_protocol::job::RefusalCode;
 use sleap_rtc_trust::goal::Goal;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -105,8 +105,11 @@ async fn measure(room: &mut Room, worker: &PeerId, way: Way) -> Result<Measured,
     let sampled = end.measure_rate().await;
     end.close().await;
     let bytes_per_s = sampled.map_err(|error| match error {
-        LinkError::Interrupted(reason) => JobRefused::ByWorker(reason).into(),
-        LinkError::Lost(_) | LinkError::Violated(_) => {
+        SampleError::Refused(refusal) => match refusal.code {
+            RefusalCode::NoMember => ClientError::NotAdmitted(refusal.message),
+            _ => JobRefused::ByWorker(refusal.message).into(),
+        },
+        SampleError::Dialect(_) => {
             ClientError::Lost { worker: worker.clone(), during: "while it was measured" }
         }
     })?;

@@ -8,7 +8,7 @@ use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::progress::RunningJob;
-use sleap_rtc_protocol::text::is_printable;
+use sleap_rtc_protocol::text::{Printable, is_printable};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{Roster, SignalingError};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ pub(crate) async fn pick(
         match Choice::parse(&text) {
             Choice::Number(number) => match list.worker(number) {
                 Some(worker) => return Ok(Picked::Worker(Box::new(worker))),
-                None => list.ask(),
+                None => list.ask_again(&text),
             },
             Choice::Refresh => match roster.ask().await {
                 Ok(_) => {
@@ -72,7 +72,7 @@ pub(crate) async fn pick(
                 Err(error) => return Err(error.into()),
             },
             Choice::Quit => return Ok(Picked::Quit),
-            Choice::Nonsense => list.ask(),
+            Choice::Nonsense => list.ask_again(&text),
         }
         line = Box::pin(typed_line());
     }
@@ -84,6 +84,7 @@ pub(crate) async fn pick(
 struct Numbered {
     available: BTreeMap<usize, WorkerFacts>,
     numbers: BTreeMap<PeerId, usize>,
+    busy: usize,
 }
 
 impl Numbered {
@@ -93,20 +94,37 @@ impl Numbered {
     }
 
     fn number(&mut self, mut workers: Vec<WorkerFacts>) -> bool {
+        let before = self.listing();
+        let is_busy = |worker: &&WorkerFacts| {
+            matches!(worker.status, WorkerStatus::Busy | WorkerStatus::Reserved)
+        };
+        self.busy = workers.iter().filter(is_busy).count();
         workers.retain(|worker| worker.status == WorkerStatus::Available);
         workers.sort_by_key(|worker| std::cmp::Reverse(memory_mib(worker)));
-        let before = self.rows();
         self.available.clear();
         for worker in workers {
             let next = self.numbers.len() + 1;
             let number = *self.numbers.entry(worker.peer_id.clone()).or_insert(next);
             self.available.insert(number, worker);
         }
-        before != self.rows()
+        before != self.listing()
     }
 
     fn worker(&self, number: usize) -> Option<WorkerFacts> {
         self.available.get(&number).cloned()
+    }
+
+    /// A line for each worker, or why there is none.
+    fn listing(&self) -> String {
+        let busy = match self.busy {
+            _ if !self.available.is_empty() => return self.rows(),
+            0 => return "  none at the moment\n".to_owned(),
+            1 => "1 is busy".to_owned(),
+            busy => format!("{busy} are busy"),
+        };
+        format!(
+            "  none at the moment; {busy} (with --auto-select --wait the job waits for a slot)\n"
+        )
     }
 
     fn rows(&self) -> String {
@@ -114,9 +132,13 @@ impl Numbered {
     }
 
     fn show(&self) {
-        let rows = self.rows();
-        let rows = if rows.is_empty() { "  none at the moment\n" } else { &rows };
-        print(&format!("\nAvailable workers:\n{rows}"));
+        print(&format!("\nAvailable workers:\n{}", self.listing()));
+        self.ask();
+    }
+
+    /// Says that `text` is no choice, and what is.
+    fn ask_again(&self, text: &str) {
+        print(&format!("\"{}\" is not one of the choices.\n", Printable::line(text.trim(), 40)));
         self.ask();
     }
 
@@ -242,5 +264,9 @@ mod tests {
         assert_eq!((of(&list, 1), of(&list, 2)), (None, Some("a".into())));
         assert!(list.number(vec![worker("c", 99, "available"), worker("a", 8, "available")]));
         assert_eq!((of(&list, 2), of(&list, 3)), (Some("a".into()), Some("c".into())));
+        assert!(list.number(vec![worker("a", 8, "busy"), worker("b", 16, "maintenance")]));
+        assert!(list.listing().contains("1 is busy") && list.listing().contains("--wait"));
+        assert!(list.number(vec![worker("a", 8, "busy"), worker("b", 16, "reserved")]));
+        assert!(list.listing().contains("2 are busy"), "{}", list.listing());
     }
 }

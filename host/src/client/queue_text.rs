@@ -7,6 +7,7 @@ pub use sleap_rtc_protocol::queue_report::words::{
     about, cluster_reason, headline, standing, table,
 };
 use sleap_rtc_protocol::text::Printable;
+use sleap_rtc_protocol::worker::WorkerStatus;
 
 /// What runs and what waits at a worker, for how long, and when a further job would start.
 pub fn of_worker(worker: &WorkerFacts, now_ms: u64) -> String {
@@ -19,7 +20,9 @@ pub fn of_worker(worker: &WorkerFacts, now_ms: u64) -> String {
         Some(1) => "; 1 job waits".to_owned(),
         Some(jobs) => format!("; {jobs} jobs wait"),
     });
-    if let Some(seconds) = worker.expected_start_s() {
+    if worker.status == WorkerStatus::Maintenance {
+        text.push_str("; no further one starts before the maintenance ends");
+    } else if let Some(seconds) = worker.expected_start_s() {
         let when = if seconds == 0 { "now".to_owned() } else { format!("in {}", about(seconds)) };
         text.push_str(&format!("; a further one would start {when}"));
     }

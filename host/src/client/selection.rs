@@ -234,7 +234,11 @@ impl Round<'_> {
                 None if is_busy => worker.status.as_str(),
                 None => "does not fit this job",
             };
-            let reason = if is_busy { SkipReason::Refused } else { SkipReason::Unfit };
+            let reason = match worker.status {
+                WorkerStatus::Available => SkipReason::Unfit,
+                WorkerStatus::Maintenance => SkipReason::Maintenance,
+                _ => SkipReason::Refused,
+            };
             self.skipped.add(worker, reason, &why);
         }
         let (failed_lately, mut ranking): (Vec<_>, Vec<_>) = order

@@ -1,8 +1,9 @@
 //! A sample of file content, by which a client measures the rate of a connection.
 
-use super::{ClientEnd, WorkerEnd};
+use super::{ClientEnd, DialectError, DialectOrInterrupt, WorkerEnd};
 use bytes::BytesMut;
-use sleap_rtc_protocol::frame::{ClientFrame, SAMPLE_BYTES, SAMPLE_TIME};
+use sleap_rtc_protocol::frame::{ClientFrame, SAMPLE_BYTES, SAMPLE_TIME, WorkerFrame};
+use sleap_rtc_protocol::job::Refusal;
 use sleap_rtc_protocol::transfer::CHUNK_BYTES;
 use sleap_rtc_transfer::{Accept, Incoming, Link, LinkError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,29 @@ use tokio::time::timeout;
 
 /// How long a client may stay after the sample.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Why no rate is measured.
+#[derive(Debug, thiserror::Error)]
+pub enum SampleError {
+    /// The worker refuses.
+    #[error("the worker refuses: {0}")]
+    Refused(Refusal),
+    /// The connection is lost.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
+}
+
+impl From<DialectOrInterrupt<WorkerFrame>> for SampleError {
+    fn from(error: DialectOrInterrupt<WorkerFrame>) -> Self {
+        match error {
+            DialectOrInterrupt::Dialect(error) => Self::Dialect(error),
+            DialectOrInterrupt::Interrupt { frame: WorkerFrame::Refused { refusal }, .. } => {
+                Self::Refused(refusal)
+            }
+            DialectOrInterrupt::Interrupt { .. } => Self::Dialect(DialectError::Gone),
+        }
+    }
+}
 
 impl WorkerEnd {
     /// Sends a sample until the client leaves. Bounded in bytes and time.
@@ -36,19 +60,19 @@ impl ClientEnd {
     ///
     /// # Errors
     /// The connection is lost, or the worker refuses.
-    pub async fn measure_rate(&mut self) -> Result<f64, LinkError> {
-        let asked = self.send(&ClientFrame::Sample).await;
-        asked.map_err(|error| LinkError::Lost(Box::new(error)))?;
+    pub async fn measure_rate(&mut self) -> Result<f64, SampleError> {
+        self.send(&ClientFrame::Sample).await?;
         let (start, mut bytes) = (Instant::now(), 0);
         let mut last = start;
         let receiving = async {
             while bytes < SAMPLE_BYTES {
-                if let Incoming::Chunk(chunk) = self.next(Accept::ControlAndChunks).await? {
+                let incoming = self.next_of_transfer(Accept::ControlAndChunks).await?;
+                if let Incoming::Chunk(chunk) = incoming {
                     bytes += chunk.len();
                     last = Instant::now();
                 }
             }
-            Ok(())
+            Ok::<_, SampleError>(())
         };
         // A slow line does not carry all of it in time.
         if let Ok(Err(error)) = timeout(SAMPLE_TIME, receiving).await {

@@ -21,9 +21,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// What to do when the one worker that was asked for refused.
+/// What to do when the one worker that was named in a room refused.
 const OTHER_WORKERS: &str =
-    "to let another worker of the room take the job, use --room-id, --token and --auto-select";
+    "to let another worker of the room take the job, use --auto-select instead of --worker-id";
+/// The same for the worker of a session string.
+const OTHER_WORKERS_OF_SESSION: &str = "to let another worker of the room take the job, use --auto-select instead of --session-string \
+     (and --room-id and --token, unless this device has paired with the room)";
 
 /// What to do when no slot is free.
 const WAIT: &str = "to let the job wait for a slot, add --wait";
@@ -142,20 +145,24 @@ async fn submit(
         blocking(move || Ok(package::describe_package(&described, job_type, requirements, user)))
             .await?;
     let interrupts = interrupt::while_following_a_job()?;
-    let named = !matches!(connect.join, Join::Room { choose: Choose::Auto | Choose::Prompt, .. });
+    let others = match &connect.join {
+        Join::Room { choose: Choose::Auto | Choose::Prompt, .. } => None,
+        Join::Room { choose: Choose::Worker(_), .. } => Some(OTHER_WORKERS),
+        Join::Session(_) => Some(OTHER_WORKERS_OF_SESSION),
+    };
     let wait = config.client.wait.filter(|wait| *wait != Wait::For(Duration::ZERO));
     let submit = SubmitOptions { join: connect.join, viewer: connect.gui, wait };
     let job = Job { package, shared, skips_inference, name, description, output, command };
     let place = match client::run(&config, submit, job, interrupts).await {
         Ok(place) => place,
         Err(error @ ClientError::Refused(JobRefused::Busy(_) | JobRefused::ByAll(_)))
-            if wait.is_none() =>
+            if wait.is_none() && is_worth_waiting(&error) =>
         {
-            let others = if named { format!("\n{OTHER_WORKERS}") } else { String::new() };
+            let others = others.map(|others| format!("\n{others}")).unwrap_or_default();
             return Err(Failure::from(error).hint(format!("{WAIT}{others}")));
         }
-        Err(error @ ClientError::Refused(_)) if named => {
-            return Err(Failure::from(error).hint(OTHER_WORKERS));
+        Err(error @ ClientError::Refused(_)) if others.is_some() => {
+            return Err(Failure::from(error).hint(others.unwrap_or_default()));
         }
         Err(error @ ClientError::JobFailed(_)) if job_type == JobType::Training => {
             return Err(Failure::from(error).hint(SAVED));
@@ -170,6 +177,14 @@ async fn submit(
     // The job has succeeded even if nobody reads this line.
     let _ = print::line(&format!("Done: the {what} {}", place.display()));
     Ok(Exit::Success)
+}
+
+/// Whether the job may start once a slot is free.
+fn is_worth_waiting(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused(JobRefused::ByAll(skipped)) => skipped.is_worth_waiting,
+        _ => true,
+    }
 }
 
 /// The beginning of a command that submits the same files again.

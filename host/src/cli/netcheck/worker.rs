@@ -79,7 +79,12 @@ fn about_worker(worker: &PeerId, error: &ClientError) -> Option<Finding> {
             let advice = "jobs are not affected; update the worker, or try again later";
             Some(Finding::warn("worker", says, advice))
         }
-        ClientError::NoWorker(_) | ClientError::Untrusted { .. } | ClientError::NotAdmitted(_) => {
+        ClientError::NotAdmitted(_) => {
+            let advice =
+                "ask the worker's operator for a new code, and type it in `sleap-rtc pair CODE`";
+            Some(Finding::fail("worker", says, advice))
+        }
+        ClientError::NoWorker(_) | ClientError::Untrusted { .. } => {
             let advice = "`sleap-rtc room list` shows the workers of the room";
             Some(Finding::fail("worker", says, advice))
         }

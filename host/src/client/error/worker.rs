@@ -139,6 +139,8 @@ pub(crate) fn quoted(text: &str) -> String {
 pub struct SkippedWorkers {
     pub(crate) min_gpu_memory_mib: Option<u64>,
     pub(crate) workers: Vec<SkippedWorker>,
+    /// Whether one of them may take the job once it has a free slot.
+    pub(crate) is_worth_waiting: bool,
 }
 
 /// A worker that was skipped.

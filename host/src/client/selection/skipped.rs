@@ -13,6 +13,8 @@ pub(crate) enum SkipReason {
     Refused,
     /// All its slots are reserved. One of them may be free soon.
     Reserved,
+    /// It is in maintenance. To wait there is of no use.
+    Maintenance,
     /// The job does not fit it.
     Unfit,
     /// It could not be reached, or did not answer.
@@ -57,11 +59,13 @@ impl Skipped {
 
     pub(crate) fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
         let (is_untrusted, is_refused) = (self.has(SkipReason::Untrusted), self.has_refusal());
+        let is_maintained = self.has(SkipReason::Maintenance);
         let workers = self.0.into_iter().map(|(worker, _)| worker).collect();
-        let skipped = SkippedWorkers { min_gpu_memory_mib, workers };
+        let skipped = SkippedWorkers { min_gpu_memory_mib, workers, is_worth_waiting: is_refused };
         match is_refused {
             _ if is_untrusted => ClientError::NoneTrusted(skipped),
             true => JobRefused::ByAll(skipped).into(),
+            false if is_maintained => JobRefused::ByAll(skipped).into(),
             false => NoWorker::NoneFits(skipped).into(),
         }
     }

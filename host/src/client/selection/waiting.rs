@@ -79,8 +79,16 @@ impl Round<'_> {
                 self.skipped.add(worker, SkipReason::Unfit, &out.reason);
             }
         }
-        for worker in workers.iter().filter(|worker| worker.queue().is_none()) {
-            self.skipped.add(worker, SkipReason::Refused, &"no job can wait there");
+        for worker in workers {
+            if worker.status == WorkerStatus::Maintenance {
+                let why = "is in maintenance, and starts no jobs before its end";
+                self.skipped.add(worker, SkipReason::Maintenance, &why);
+            } else if worker.queue().is_none() {
+                self.skipped.add(worker, SkipReason::Refused, &"no job can wait there");
+            } else if self.search.failed.contains(&worker.peer_id) {
+                let why = "had taken the job, and then refused it";
+                self.skipped.add(worker, SkipReason::Refused, &why);
+            }
         }
         let ranked = selection.ranking.iter().filter_map(|choice| with_line.get(choice.index));
         let mut lines: Vec<&WorkerFacts> = ranked.copied().collect();

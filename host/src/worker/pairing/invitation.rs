@@ -56,18 +56,19 @@ impl Shared {
             let (shown, within_s) = (code.to_string(), life.as_secs());
             tell(news, InvitationNews::Code { code: shown, role, within_s }).await;
             let until = Instant::now() + life;
+            let mut spoiled = InvitationNews::Spoiled;
             match serve(&mut mailbox, Invitation::new(code), until).await {
-                CodeEnd::Paired(met) => {
-                    if let Some(end) = self.reply(mailbox, *met, invited).await {
-                        return tell(news, end).await;
-                    }
-                }
+                CodeEnd::Paired(met) => match self.reply(mailbox, *met, invited).await {
+                    Some(end) if end.is_end() => return tell(news, end).await,
+                    Some(other_role) => spoiled = other_role,
+                    None => {}
+                },
                 CodeEnd::Spoiled => drop(mailbox),
                 CodeEnd::Expired => return tell(news, InvitationNews::Expired).await,
                 CodeEnd::Lost => continue,
             }
             self.failures.lock().count(Instant::now());
-            tell(news, InvitationNews::Spoiled).await;
+            tell(news, spoiled).await;
         }
         let end = self.paused().unwrap_or_else(|| InvitationNews::NoServer {
             why: "the connection to the signaling server was lost too often".to_owned(),
@@ -81,8 +82,7 @@ impl Shared {
         Some(InvitationNews::Paused { for_s: pause.as_secs().max(1) })
     }
 
-    /// Answers a device that knows the code. `None` if it wants another role than the code's, or
-    /// the answer cannot be sent.
+    /// Answers a device that knows the code. `None` if the answer cannot be sent.
     async fn reply(
         &self,
         mut mailbox: Mailbox,
@@ -98,8 +98,11 @@ impl Shared {
         let words = met.words.to_string();
         mailbox.send(met.reply(&reply).ok()?).await.ok()?;
         mailbox.close().await;
-        let device = introduction.name;
-        is_fit.then_some(InvitationNews::Paired { device, role, words })
+        let (device, wanted) = (introduction.name, introduction.role);
+        Some(match is_fit {
+            true => InvitationNews::Paired { device, role, words },
+            false => InvitationNews::OtherRole { device, wanted, role },
+        })
     }
 }
 

@@ -100,13 +100,17 @@ impl Inviter {
     /// Invites the first laptop, if somebody is there to read the code: shows none by itself where standard
     /// output is no terminal.
     pub(crate) async fn welcome(self) {
+        let mut when = "at any time";
         if std::io::stdout().is_terminal() {
             let mut invitation = self.invite(Invited::of(MemberRole::Client));
             while let Some(news) = invitation.next().await {
                 print(&news.line());
+                if let InvitationNews::Paused { .. } = news {
+                    when = "after that";
+                }
             }
         }
-        print("To pair a laptop at any time, run on this machine:  sleap-rtc room invite");
+        print(&format!("To pair a laptop {when}, run on this machine:  sleap-rtc room invite"));
     }
 }
 

@@ -21,6 +21,15 @@ pub enum InvitationNews {
     },
     /// The code was tried with a wrong word, or something interfered. A new one follows.
     Spoiled,
+    /// A device knows the code, and wants another role than the code's. A new code follows.
+    OtherRole {
+        /// The name that it gives itself.
+        device: DeviceName,
+        /// The role that it wants.
+        wanted: MemberRole,
+        /// The role that the code is for.
+        role: MemberRole,
+    },
     /// The end: a device has joined the room.
     Paired {
         /// The name that it gives itself.
@@ -49,7 +58,7 @@ pub enum InvitationNews {
 impl InvitationNews {
     /// Whether nothing follows.
     pub fn is_end(&self) -> bool {
-        !matches!(self, Self::Code { .. } | Self::Spoiled)
+        !matches!(self, Self::Code { .. } | Self::Spoiled | Self::OtherRole { .. })
     }
 
     /// The text for people.
@@ -67,6 +76,9 @@ impl InvitationNews {
                 "Somebody tried a wrong code, or the attempt was disturbed. That code is spent."
                     .into()
             }
+            Self::OtherRole { device, wanted, role } => format!(
+                "{device} typed the right code, but as a {wanted}: the code is for a {role}. It is spent."
+            ),
             Self::Paired { device, role, words } => {
                 let words = Printable::line(words, 200);
                 format!("Paired with {device} ({role}). Verify if you like: {words}")
@@ -75,7 +87,8 @@ impl InvitationNews {
                 "The pairing code has expired. For a new one:  sleap-rtc room invite".into()
             }
             Self::Paused { for_s } => format!(
-                "Too many wrong pairing codes within an hour: this worker makes no new one for {}",
+                "Too many wrong pairing codes within an hour: this worker makes no new one for {}, or until it is \
+                 restarted",
                 minutes(*for_s)
             ),
             Self::NoServer { why } => {
@@ -112,6 +125,11 @@ mod tests {
                 within_s: 30,
             },
             InvitationNews::Spoiled,
+            InvitationNews::OtherRole {
+                device: DeviceName::nearest("ada@laptop"),
+                wanted: MemberRole::Client,
+                role: MemberRole::Worker,
+            },
             InvitationNews::Paired {
                 device: DeviceName::nearest("ada@laptop"),
                 role: MemberRole::Client,
@@ -124,6 +142,6 @@ mod tests {
         ];
         let lines: Vec<String> = all.iter().map(InvitationNews::line).collect();
         insta::assert_snapshot!(lines.join("\n"));
-        assert_eq!(all.iter().filter(|news| !news.is_end()).count(), 3);
+        assert_eq!(all.iter().filter(|news| !news.is_end()).count(), 4);
     }
 }
