@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `result` | downloads the result |
 //! | `outlook` | says how long the job takes |
-//! | `waiting` | a job that waits for a slot |
+//! | `waiting` | a job that waits for a worker that is not ready, or for a slot |
 //! | `disorder` | events that are not the next one |
 //! | `detach` | the end of the conversation when the user detaches or cancels |
 
@@ -34,7 +34,6 @@ use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::job::{JobOutcome, JobSpec, NumberedEvent, RefusalCode};
 use sleap_rtc_protocol::meter::Direction;
-use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_transfer::{self as transfer, Limits, Pace, TransferError};
 use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::handshake::Transcript;
@@ -50,8 +49,6 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the last message may take to reach the worker.
 const FLUSH: Duration = Duration::from_secs(5);
-/// The most characters of what a worker says while it prepares.
-const MAX_NEWS_CHARS: usize = 200;
 const WHILE_IT_RAN: &str = "while the job ran";
 
 /// How a conversation starts.
@@ -255,15 +252,8 @@ impl<'a> Submission<'a> {
             let frame = link.recv_within(ACCEPT_LIMIT).await.map_err(|_| lost)?;
             return refused(frame).and(Err(self.lost(DialectError::Gone, during)));
         }
-        let mut is_shown = false;
         loop {
-            match self.recv(link, ACCEPT_LIMIT, during).await? {
-                WorkerFrame::Preparing { what } => {
-                    if !std::mem::replace(&mut is_shown, true) {
-                        let what = Printable::line(&what, MAX_NEWS_CHARS);
-                        self.display.note(&format!("Waiting for the worker: {what} …"));
-                    }
-                }
+            match self.prepared(link, during).await? {
                 WorkerFrame::Accepted { last_event, outcome, has_package, outlook, .. } => {
                     if !self.has_begun() {
                         let outlook = outlook.map(|outlook| *outlook).unwrap_or_default();

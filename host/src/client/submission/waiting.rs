@@ -1,18 +1,44 @@
-//! A job that waits for a slot.
+//! A job that waits: for a worker that is not ready yet, or for a slot.
 
 use super::{ACCEPT_LIMIT, FLUSH, JobStatus, Opening, Submission, refused};
 use crate::client::ClientError;
 use crate::client::error::JobRefused;
 use crate::client::interrupt::Stage;
 use crate::config::Wait;
-use sleap_rtc_net::dialect::ClientEnd;
+use sleap_rtc_net::dialect::{ClientEnd, DialectError};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome};
 use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_trust::goal::Goal;
 use std::time::{Duration, Instant};
 
+/// How long a worker may prepare itself. Ours ask their trainers for at most 100 s.
+const PREPARE_LIMIT: Duration = Duration::from_secs(120);
+/// The most characters of what a worker says while it prepares.
+const MAX_NEWS_CHARS: usize = 200;
+
 impl Submission<'_> {
+    /// The first frame of a worker that is ready. Shows what it waits for until then.
+    pub(crate) async fn prepared(
+        &mut self,
+        link: &mut ClientEnd,
+        during: &'static str,
+    ) -> Result<WorkerFrame, ClientError> {
+        let (start, mut is_shown) = (Instant::now(), false);
+        loop {
+            let frame = self.recv(link, ACCEPT_LIMIT, during).await?;
+            let WorkerFrame::Preparing { what } = frame else { return Ok(frame) };
+            if start.elapsed() > PREPARE_LIMIT {
+                return Err(self.lost(DialectError::Silent(PREPARE_LIMIT), during));
+            }
+            if !std::mem::replace(&mut is_shown, true) {
+                let what = Printable::line(&what, MAX_NEWS_CHARS);
+                self.display.note(&format!("Waiting for the worker: {what} …"));
+            }
+        }
+    }
+
     /// Whether, and how long, the job waits for a slot.
     pub(crate) fn with_wait(self, wait: Option<Wait>) -> Self {
         let withdraw_at = match wait {
