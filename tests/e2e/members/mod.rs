@@ -128,8 +128,7 @@ fn a_membership_that_has_expired_admits_nobody_until_the_device_pairs_again() {
         client.train_to(&fixture("train_single.zip"), "auto").arguments(&["--auto-select"]);
     client.run().assert_code(9).assert_says(&["has expired"]);
     let checked = TestClient::new(&site, server.address()).in_home(&home);
-    let checked =
-        checked.arguments(&["netcheck", "--ice-server", "none", "--worker-id", worker.peer_id()]);
+    let checked = checked.arguments(&["netcheck", "--worker-id", worker.peer_id()]);
     checked.run_within(SOON).assert_code(1).assert_says(&["has expired", "for a new code"]);
     assert!(worker.jobs().is_empty());
     student.pair_again(&site, &worker, &["--for", "1h"]);
