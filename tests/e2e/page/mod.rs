@@ -223,7 +223,8 @@ fn a_code_admits_a_browser_until_it_is_removed() {
 
     room(&worker, &["remove", "Chrome-on-Linux"]).assert_code(0);
     // The page would choose no worker whose slot is not free yet.
-    worker.wait_idle(&site, &server);
+    browser.click("nav button", "Workers");
+    browser.wait_text(".worker", "available", SOON);
     submit(&browser, &fixture("train_single.zip"));
     browser.wait_text(".problem", "was removed from the room", SOON);
     browser.picture("removed");
