@@ -30,6 +30,17 @@ const PROBE_BYTES: usize = 64 * 1024;
 /// More than a trainer prints to answer a question, in bytes.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
+/// Why a trainer gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    /// It took too long.
+    #[error("{command} does not answer within {} s", .limit.as_secs())]
+    Silent { command: String, limit: Duration },
+    /// It did not start, or its output could not be read.
+    #[error("cannot start it: {0}")]
+    Failed(io::Error),
+}
+
 /// Settings for a job's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -195,9 +206,12 @@ impl RunnerSettings {
         &self,
         question: &CommandLine,
         patience: BoundedWait,
-    ) -> io::Result<Output> {
-        let answered = patience.wait(&question.quoted(), self.ask(question)).await;
-        answered.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    ) -> Result<Output, NoAnswer> {
+        let command = question.quoted();
+        match patience.wait(&command, self.ask(question)).await {
+            Ok(answered) => answered.map_err(NoAnswer::Failed),
+            Err(_) => Err(NoAnswer::Silent { command, limit: patience.limit }),
+        }
     }
 
     async fn ask(&self, question: &CommandLine) -> io::Result<Output> {

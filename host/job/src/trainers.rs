@@ -5,14 +5,13 @@
 
 use super::command::{CommandLine, TrainerSearch};
 use super::grants::ReadScope;
-use super::settings::RunnerSettings;
+use super::settings::{NoAnswer, RunnerSettings};
 use super::version;
 pub use super::version::TrainerVersion;
 use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::text::Printable;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 const MAX_WORDS_CHARS: usize = 300;
@@ -228,12 +227,12 @@ async fn ask_for_help(
     patience: BoundedWait,
 ) -> Result<(), Complaint> {
     question.arguments.push("--help".to_owned());
-    let output = settings.answer(&question, patience).await;
-    let output = output.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => {
-            Complaint { words: version::silence(&question, patience), trouble: Trouble::Silent }
-        }
-        _ => Complaint { words: format!("cannot start it: {error}"), trouble: Trouble::Fails },
+    let output = settings.answer(&question, patience).await.map_err(|error| Complaint {
+        words: error.to_string(),
+        trouble: match error {
+            NoAnswer::Silent { .. } => Trouble::Silent,
+            NoAnswer::Failed(_) => Trouble::Fails,
+        },
     })?;
     let said = String::from_utf8_lossy(&output.stderr);
     // A trainer that rejects the question understands command lines, so it works.
@@ -279,10 +278,8 @@ pub async fn system_report(
     };
     let output = match settings.answer(&question, patience).await {
         Ok(output) => output,
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            return Err(version::silence(&question, patience));
-        }
-        Err(_) => return Ok(None),
+        Err(silent @ NoAnswer::Silent { .. }) => return Err(silent.to_string()),
+        Err(NoAnswer::Failed(_)) => return Ok(None),
     };
     let report = String::from_utf8_lossy(&output.stdout);
     Ok(output.status.success().then(|| report.chars().take(MAX_REPORT_CHARS).collect()))

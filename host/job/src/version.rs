@@ -3,9 +3,8 @@
 
 use super::command::CommandLine;
 use super::interpreter::interpreter;
-use super::settings::RunnerSettings;
+use super::settings::{NoAnswer, RunnerSettings};
 use sleap_rtc_base::bounded_wait::BoundedWait;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,19 +71,12 @@ async fn ask(program: &Path, settings: &RunnerSettings, patience: BoundedWait) -
     let patience = BoundedWait { limit: patience.limit.min(ASK_LIMIT), ..patience };
     let output = match settings.answer(&question, patience).await {
         Ok(output) => output,
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            return TrainerVersion::Silent(silence(&question, patience));
-        }
-        Err(_) => return TrainerVersion::Unknown,
+        Err(silent @ NoAnswer::Silent { .. }) => return TrainerVersion::Silent(silent.to_string()),
+        Err(NoAnswer::Failed(_)) => return TrainerVersion::Unknown,
     };
     let texts = [output.stdout, output.stderr];
     let version = texts.iter().find_map(|text| said(&String::from_utf8_lossy(text)));
     version.map_or(TrainerVersion::Unknown, TrainerVersion::Known)
-}
-
-/// Says that a program does not answer.
-pub(crate) fn silence(question: &CommandLine, patience: BoundedWait) -> String {
-    format!("{} does not answer within {} s", question.quoted(), patience.limit.as_secs())
 }
 
 /// The version in what a program prints. Libraries print others, in warnings.
