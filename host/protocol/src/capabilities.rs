@@ -228,6 +228,11 @@ impl WorkerFacts {
 }
 
 impl WorkerFacts {
+    /// What people call the worker: its host's name, or else its id. A peer's own text.
+    pub fn name(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(self.peer_id.as_str())
+    }
+
     /// The properties that change while a worker runs.
     pub fn changing(&self) -> Map<String, Value> {
         let largest = self.accelerators.largest();

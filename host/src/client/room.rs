@@ -181,8 +181,8 @@ impl Room {
 
     /// What people call the worker: its host's name, or else its id.
     pub(crate) async fn called(&self, worker: &PeerId) -> Printable {
-        let host = self.facts(worker).await.and_then(|facts| facts.hostname);
-        Printable::line(host.as_deref().unwrap_or(worker.as_str()), NAME_CHARS)
+        let facts = self.facts(worker).await;
+        Printable::line(facts.as_ref().map_or(worker.as_str(), WorkerFacts::name), NAME_CHARS)
     }
 
     /// The workers of the room, kept up to date.

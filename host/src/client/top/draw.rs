@@ -120,12 +120,11 @@ impl Top {
 }
 
 fn worker_line(worker: &WorkerFacts) -> Line<'static> {
-    let name = worker.hostname.as_deref().unwrap_or(worker.peer_id.as_str());
     let gpu = worker.accelerators.largest().map_or("CPU", |gpu| gpu.model.as_str());
     let count = worker.accelerators.gpus.len();
     let many = if count > 1 { format!("{count} × ") } else { String::new() };
     let gpu = format!("{many}{}", Printable::line(gpu, GPU_COLUMNS - many.chars().count()));
-    let name = Printable::line(name, NAME_COLUMNS);
+    let name = Printable::line(worker.name(), NAME_COLUMNS);
     let slots = format!("{} of {} free  ", worker.slots_free, worker.slots);
     let color = match worker.status {
         WorkerStatus::Available => Color::Green,
