@@ -1,6 +1,7 @@
-//! Programs of ours from before keys, acted out with their recorded frames: an older client at a worker of
-//! today, and a client of today at an older worker. They mix as `docs/security.md` says: whoever knows the
-//! room's whole token wants a proof, and whoever knows the server's part alone is told what that means.
+//! Versions of this program from before keys, acted out with their recorded frames: an older client at a
+//! current worker, and a current client at an older worker. `docs/security.md` says how they mix: a peer that
+//! knows the room's whole token demands a proof; a peer that knows only the server's part is told what that
+//! means.
 
 use crate::support::*;
 use serde_json::{Value, json};

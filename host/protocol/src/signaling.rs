@@ -80,7 +80,7 @@ pub struct Description {
     pub sender: PeerId,
     /// The receiving peer.
     pub target: PeerId,
-    /// The description, including all candidates (there is no trickle ICE). Empty without WebRTC.
+    /// The description with all its candidates: none follow later. Empty without WebRTC.
     pub sdp: Sdp,
     /// Dialects that the sender speaks besides the Python one. Python peers send none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -136,7 +136,7 @@ impl Numbered {
         self.ask();
     }
 
-    /// Says that `text` is no choice, and what is.
+    /// Says that `text` is not one of the choices, and asks again.
     fn ask_again(&self, text: &str) {
         print(&format!("\"{}\" is not one of the choices.\n", Printable::line(text.trim(), 40)));
         self.ask();

@@ -100,7 +100,7 @@ pub(crate) async fn watch(
             };
             let _ = tokio::time::timeout(interval, context.surveys.wanted.notified()).await;
             let began = Instant::now();
-            // A driver without persistence mode is slow each time, which is no news.
+            // A driver without persistence mode is slow each time. A line for each survey would fill the log.
             let survey = survey(|words| debug!("{words}")).await;
             context.peaks.record(&survey);
             coordinator.surveyed(survey).await;

@@ -193,8 +193,8 @@ fn free_output() -> PathBuf {
     names.find(|path| !path.exists()).unwrap_or_else(|| "predictions.slp".into())
 }
 
-/// Checks that the result may replace what is there, and that sleap-nn can save under this name, which it
-/// would check only after the prediction.
+/// Checks that the result may replace an existing file, and that sleap-nn can save under this name.
+/// sleap-nn itself checks the name only after the prediction.
 fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
     let shown = output.display();
     let what = match output.metadata() {

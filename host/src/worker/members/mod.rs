@@ -127,7 +127,7 @@ impl Members {
         self.room.renewed(self.list.borrow().removals().token_number())
     }
 
-    /// Resolves when the room's token is no longer number `known`. Returns the new number.
+    /// Waits until the number of the room's token differs from `known`, and returns the new number.
     pub(crate) async fn token_changed(&self, known: u32) -> u32 {
         let is_new = |list: &MemberList| list.removals().token_number() != known;
         let changed =
