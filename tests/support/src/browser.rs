@@ -215,10 +215,12 @@ impl Browser {
 
     /// Drops a file or a folder on an element.
     pub fn drop_on(&self, selector: &str, path: &Path) {
-        let place = self.run(&format!(
-            "const box = document.querySelector({selector:?}).getBoundingClientRect();
-             return [box.x + box.width / 2, box.y + box.height / 2]"
-        ));
+        let find = format!(
+            "const box = document.querySelector({selector:?})?.getBoundingClientRect();
+             return box ? [box.x + box.width / 2, box.y + box.height / 2] : null"
+        );
+        // The page may still be drawing it.
+        let place = wait_for(selector, SOON, || Some(self.run(&find)).filter(|at| !at.is_null()));
         let data = json!({"items": [], "files": [path], "dragOperationsMask": 1});
         for kind in ["dragEnter", "dragOver", "drop"] {
             let event = json!({"type": kind, "x": place[0], "y": place[1], "data": data});
