@@ -53,8 +53,8 @@ fn of_the_worker() {
     worker.wait_idle(&site, &server);
     disk.empty();
 
-    // No room left in the middle.
-    let mut broken = client().start();
+    // No room left in the middle. Slow enough that the disk is full before everything is there.
+    let mut broken = client().arguments(&["--bwlimit", "20MB/s"]).start();
     wait_verified("the upload", &worker.state_dir(), BYTES / 4);
     disk.fill();
     assert_eq!(broken.wait(A_WHILE), TRANSFER_FAILED, "{}", broken.transcript());

@@ -1,12 +1,11 @@
 //! Servers of a NATS broker, and a way to it that can be cut.
 
-use super::support::{TestServer, soon};
+use super::support::TestServer;
 use crate::client::Servers;
 use crate::server::{ClusterOptions, ServerOptions};
 use crate::store::Store;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use support::TestBroker;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -34,20 +33,6 @@ pub(crate) fn list(servers: &[&TestServer]) -> Servers {
     let texts: Vec<String> =
         servers.iter().map(|server| server.endpoints().websocket.to_string()).collect();
     Servers::from_texts(&texts).unwrap()
-}
-
-/// The metric of that name, once `is_met`.
-pub(crate) async fn metric(server: &TestServer, name: &str, is_met: impl Fn(u64) -> bool) -> u64 {
-    soon(name, async {
-        loop {
-            let value = server.http("GET /health", "").await.1[name].as_u64().unwrap();
-            if is_met(value) {
-                return value;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
 }
 
 /// The way to a broker. While it is cut, nothing passes and nobody is told.

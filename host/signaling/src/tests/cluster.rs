@@ -1,6 +1,6 @@
 //! Three servers and a real broker.
 
-use super::broker::{Cable, list, metric, server, server_at, three_servers};
+use super::broker::{Cable, list, server, server_at, three_servers};
 use super::relay;
 use super::support::{Bare, TestServer, message, register, soon};
 use crate::client::{Mailbox, MailboxNews, PeerIdentity, Roster, SignalingClient, SignalingEvent};
@@ -190,15 +190,15 @@ async fn the_newest_registration_of_a_peer_counts() {
         let mut before = old.bare().await;
         before.send(register(&identity, &room)).await;
         assert_eq!(before.next().await["type"], "registered_auth");
-        metric(new, "cluster_peers_elsewhere", |peers| peers == 1).await;
+        new.metric_once("cluster_peers_elsewhere", |peers| peers == 1).await;
         let mut after = new.bare().await;
         after.send(register(&identity, &room)).await;
         assert_eq!(after.next().await["type"], "registered_auth");
         assert_eq!(before.close_code().await, Some(CLOSE_REPLACED));
-        metric(old, "cluster_peers_elsewhere", |peers| peers == 1).await;
-        assert_eq!(metric(new, "peers", |_| true).await, 1);
+        old.metric_once("cluster_peers_elsewhere", |peers| peers == 1).await;
+        assert_eq!(new.metric("peers").await, 1);
         after.ws.close(None).await.unwrap();
-        metric(old, "peers", |peers| peers == 0).await;
+        old.metric_once("peers", |peers| peers == 0).await;
     }
     stop(servers).await;
 }
@@ -211,12 +211,12 @@ async fn whoever_is_deleted_at_one_server_is_closed_at_all() {
     let (creator, room) = first.room().await;
     let (mut near, _) = first.member(&room).await;
     let (mut far, far_id) = second.member(&room).await;
-    metric(first, "peers", |peers| peers == 2).await;
+    first.metric_once("peers", |peers| peers == 2).await;
     first.api().delete_peer(&far_id.id_token, &far_id.peer_id).await.unwrap();
     assert_eq!(far.close_code().await, Some(CLOSE_DELETED));
-    metric(second, "peers", |peers| peers == 1).await;
+    second.metric_once("peers", |peers| peers == 1).await;
     let (mut far, _) = second.member(&room).await;
-    metric(first, "peers", |peers| peers == 2).await;
+    first.metric_once("peers", |peers| peers == 2).await;
     first.api().delete_room(&creator.id_token, &room.room_id).await.unwrap();
     assert_eq!(near.close_code().await, Some(CLOSE_DELETED));
     assert_eq!(far.close_code().await, Some(CLOSE_DELETED));
@@ -240,7 +240,7 @@ async fn a_lost_broker_leaves_each_server_to_its_own_peers() {
     sings(&mut late, &pair.worker_id, &mut pair.events).await;
     // Elsewhere the peers are gone after a while, and frames to them are refused.
     listed(&mut pair.roster, 0).await;
-    assert_eq!(metric(second, "cluster_connected", |connected| connected == 0).await, 0);
+    assert_eq!(second.metric_once("cluster_connected", |connected| connected == 0).await, 0);
     let unknown = first.api().create_room(&pair.worker_id.id_token).await;
     assert!(unknown.is_err(), "a room that no other server knows");
 
@@ -267,7 +267,7 @@ async fn a_broker_that_has_lost_its_store_gets_it_back_from_the_servers() {
     let client = second.identity().await;
     broker.kill();
     for server in &servers {
-        metric(server, "cluster_connected", |connected| connected == 0).await;
+        server.metric_once("cluster_connected", |connected| connected == 0).await;
     }
     broker.start_again_empty();
     let start = Instant::now();
@@ -289,15 +289,15 @@ async fn a_broker_that_has_lost_its_store_gets_it_back_from_the_servers() {
     // A server that starts now has the same key.
     let third = server(&broker).await;
     let (far, _) = third.member(&room).await;
-    metric(&third, "peers", |peers| peers == 3).await;
+    third.metric_once("peers", |peers| peers == 3).await;
     third.api().delete_room(&creator.id_token, &room.room_id).await.unwrap();
     drop((near, bare, far));
 
     // What was deleted stays deleted when the broker comes back again.
     broker.kill();
-    metric(first, "cluster_connected", |connected| connected == 0).await;
+    first.metric_once("cluster_connected", |connected| connected == 0).await;
     broker.start_again();
-    metric(first, "cluster_connected", |connected| connected == 1).await;
+    first.metric_once("cluster_connected", |connected| connected == 1).await;
     let mut bare = first.bare().await;
     assert_eq!(bare.refused(register(&client, &room)).await, "ROOM_NOT_FOUND");
     stop(servers).await;
@@ -318,7 +318,7 @@ async fn a_partition_between_servers_heals() {
         assert_eq!(bare.next().await["type"], "registered_auth");
         (identity, bare)
     };
-    metric(&third, "peers", |peers| peers == 3).await;
+    third.metric_once("peers", |peers| peers == 3).await;
     cable.cut();
     listed(&mut pair.roster, 0).await;
     // During the partition a peer registers on the other side, and there are new peers on both.
@@ -332,7 +332,7 @@ async fn a_partition_between_servers_heals() {
     // The newest registration has won, and everybody sees everybody again.
     assert_eq!(before.close_code().await, Some(CLOSE_REPLACED));
     for server in [&cut_off, &second, &third] {
-        metric(server, "peers", |peers| peers == 5).await;
+        server.metric_once("peers", |peers| peers == 5).await;
     }
     let took = start.elapsed();
     println!("three servers agree {took:?} after the end of a partition");
@@ -365,14 +365,14 @@ async fn peers_of_a_server_that_stops_are_back_at_the_others() {
         );
         peers.push(joining.await.unwrap());
     }
-    metric(&third, "peers", |peers| peers == PEERS as u64).await;
+    third.metric_once("peers", |peers| peers == PEERS as u64).await;
     let start = Instant::now();
     first.stop().await;
     for (peer, events) in &mut peers {
         while soon("return", events.recv()).await != Some(SignalingEvent::Restored) {}
         assert_eq!(peer.server(), second.endpoints());
     }
-    metric(&third, "peers", |peers| peers == PEERS as u64).await;
+    third.metric_once("peers", |peers| peers == PEERS as u64).await;
     println!(
         "{PEERS} peers back at another server {:?} after their own was asked to stop",
         start.elapsed()
@@ -439,7 +439,7 @@ async fn a_broken_message_of_another_server_harms_nobody() {
     for (subject, bytes) in broken {
         rogue.publish(&subject, &bytes).await;
     }
-    metric(&server, "cluster_messages_refused", |refused| refused >= count - 1).await;
+    server.metric_once("cluster_messages_refused", |refused| refused >= count - 1).await;
     // Peers with huge metadata, or in absurd numbers, are not listed.
     rogue
         .publish(
@@ -450,7 +450,7 @@ async fn a_broken_message_of_another_server_harms_nobody() {
     let huge = json!({"type": "here", "peers": [{"peer": "huge", "room": room.room_id, "role": "client",
         "metadata": {"tags": [], "properties": {"x": "y".repeat(20_000)}}, "since_ms": 1, "revision": 0}]});
     rogue.publish(&news, huge.to_string().as_bytes()).await;
-    metric(&server, "cluster_messages_refused", |refused| refused >= count).await;
+    server.metric_once("cluster_messages_refused", |refused| refused >= count).await;
     // The server works.
     let (mut other, _) = server.member(&room).await;
     sings(&mut other, &identity, &mut events).await;
@@ -469,7 +469,7 @@ async fn a_server_brings_its_rooms_and_identities_into_a_new_cluster() {
     alone.stop().await;
     let first = server_at(broker.address(), Store::open(&file).unwrap()).await;
     // The cluster begins with the one that is there first.
-    metric(&first, "cluster_connected", |connected| connected == 1).await;
+    first.metric_once("cluster_connected", |connected| connected == 1).await;
     let second = server(&broker).await;
     let mut bare = second.bare().await;
     bare.send(register(&identity, &room)).await;
@@ -499,7 +499,7 @@ async fn the_relay_of_one_server_admits_the_peers_of_another() {
     let [first, second] = &servers;
     let (_, room) = first.room().await;
     let at_second = relay::peer(second, &room).await;
-    metric(first, "peers", |peers| peers == 1).await;
+    first.metric_once("peers", |peers| peers == 1).await;
     let endpoint = at_second.endpoint_at(first).await;
     relay::admission(&endpoint).await.unwrap();
     endpoint.close().await;

@@ -84,7 +84,7 @@ async fn a_state_file_that_is_gone_is_reported() {
     let path = folder.path().join("state.sqlite");
     let store = Store::open(&path).unwrap();
     let server = TestServer::at(ANYWHERE.into(), store).await;
-    assert_eq!(server.http("GET /health", "").await.1["state_file_lost"], 0);
+    assert_eq!(server.metric("state_file_lost").await, 0);
     std::fs::remove_file(&path).unwrap();
     soon("a word of it", async {
         loop {

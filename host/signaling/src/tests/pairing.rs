@@ -29,16 +29,12 @@ async fn next(mailbox: &mut Mailbox) -> MailboxNews {
     soon("news", mailbox.next()).await.unwrap()
 }
 
-async fn metric(server: &TestServer, name: &str) -> u64 {
-    server.http("GET /health", "").await.1[name].as_u64().unwrap()
-}
-
 #[tokio::test]
 async fn parcels_pass_both_ways_and_one_device_after_the_other_may_join() {
     let (server, servers) = server(Limits::default()).await;
     let (mut owner, life) = Mailbox::open(&servers).await.unwrap();
     assert_eq!(life, Duration::from_secs(600));
-    assert_eq!(metric(&server, "mailboxes").await, 1);
+    assert_eq!(server.metric("mailboxes").await, 1);
     for _ in 0..2 {
         let mut joiner = Mailbox::join(&servers, owner.number()).await.unwrap();
         assert_eq!(next(&mut owner).await, MailboxNews::Joined);
@@ -58,9 +54,9 @@ async fn parcels_pass_both_ways_and_one_device_after_the_other_may_join() {
     assert_eq!(next(&mut joiner).await, MailboxNews::Left);
     let late = Mailbox::join(&servers, number).await.unwrap_err();
     assert_eq!(code(late), MailboxErrorCode::NoMailbox);
-    assert_eq!(metric(&server, "mailboxes").await, 0);
-    assert_eq!(metric(&server, "pairings").await, 3);
-    assert_eq!(metric(&server, "pairings_refused").await, 3);
+    assert_eq!(server.metric("mailboxes").await, 0);
+    assert_eq!(server.metric("pairings").await, 3);
+    assert_eq!(server.metric("pairings_refused").await, 3);
     server.stop().await;
 }
 
@@ -118,7 +114,7 @@ async fn whatever_does_not_belong_at_a_mailbox_ends_its_socket() {
         }
         assert!(said.contains("invalid_frame"), "{frames:?}: {said}");
     }
-    assert_eq!(metric(&server, "mailboxes").await, 0);
+    assert_eq!(server.metric("mailboxes").await, 0);
     server.stop().await;
 }
 

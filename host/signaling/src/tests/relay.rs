@@ -160,7 +160,7 @@ async fn a_stranger_is_refused_at_once_and_hears_why() {
         assert!(took < AT_ONCE, "{what}: {took:?}");
         endpoint.close().await;
     }
-    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 0);
+    server.metric_once("relay_connections", |connections| connections == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,7 +209,7 @@ async fn a_member_that_leaves_or_is_removed_is_cut_off() {
     let identity = &deleted.identity;
     server.api().delete_peer(&identity.id_token, &identity.peer_id).await.unwrap();
     let removed = cut_off(&endpoints[1]).await;
-    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 1);
+    server.metric_once("relay_connections", |connections| connections == 1).await;
     let body = json!({"room_id": room.room_id}).to_string();
     let token = json!(creator.id_token);
     let head =
@@ -238,16 +238,11 @@ async fn a_socket_that_is_lost_for_a_moment_does_not_end_what_is_relayed() {
     assert_eq!(admission(&endpoint).await, Ok(()));
     // Without a closing handshake.
     drop(socket.into_tcp());
-    soon("the loss", async {
-        while server.http("GET /health", "").await.1["peers"] != 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    server.metric_once("peers", |peers| peers == 0).await;
     let mut socket = server.bare().await;
     socket.send(frame).await;
     assert_eq!(socket.next().await["type"], "registered_auth");
-    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 1);
+    assert_eq!(server.metric("relay_connections").await, 1);
     assert_eq!(admission(&endpoint).await, Ok(()));
 }
 
@@ -346,7 +341,7 @@ async fn what_is_relayed_goes_on_when_the_server_was_restarted() {
     // The same connection: neither end noticed the restart.
     carry(&near, &far, 100_000).await;
     println!("relayed again {:.1} s after the server was back", back.elapsed().as_secs_f64());
-    assert_eq!(server.http("GET /health", "").await.1["relay_connections"], 2);
+    assert_eq!(server.metric("relay_connections").await, 2);
 }
 
 /// A socket at the relay without a key. Also returns the status of the answer.

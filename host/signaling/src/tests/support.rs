@@ -103,6 +103,25 @@ impl TestServer {
         (bare, identity)
     }
 
+    /// The number of that name in the server's health.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        self.http("GET /health", "").await.1[name].as_u64().unwrap()
+    }
+
+    /// The number of that name in the server's health, once `is_met`.
+    pub(crate) async fn metric_once(&self, name: &str, is_met: impl Fn(u64) -> bool) -> u64 {
+        soon(name, async {
+            loop {
+                let value = self.metric(name).await;
+                if is_met(value) {
+                    return value;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+
     /// Sends an HTTP request as text. Returns the status and the body.
     pub(crate) async fn http(&self, head: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
