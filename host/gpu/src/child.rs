@@ -1,8 +1,8 @@
 //! Asks the driver in a separate process, because a broken driver can hang or crash its caller.
 
 use super::Survey;
-use super::command::{CommandError, run};
 use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::program::{ProgramError, run};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub fn survey_in_child(program: &Path, limit: Duration) -> Survey {
             let said = ended.stderr.lines().rev().find(|line| !line.trim().is_empty());
             unavailable(&format!("its survey failed: {}", said.unwrap_or("it crashed").trim()))
         }
-        Err(CommandError::TimedOut(limit)) => {
+        Err(ProgramError::TimedOut(limit)) => {
             unavailable(&format!("it did not answer within {} s", limit.as_secs()))
         }
         Err(error) => unavailable(&format!("its survey failed: {}", WithCauses(&error))),

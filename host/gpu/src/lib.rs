@@ -7,7 +7,6 @@
 //! | `child` | asks the driver in a process of its own, in case it hangs |
 //! | `nvml` | asks the driver's library |
 //! | `nvidia_smi` | asks the program `nvidia-smi`, in case the library fails |
-//! | `command` | runs a program for a limited time |
 //! | `presence` | whether this machine should have an NVIDIA driver at all |
 //! | `visible` | reads `CUDA_VISIBLE_DEVICES` |
 //!
@@ -22,7 +21,6 @@
 //! ```
 
 mod child;
-mod command;
 mod inventory;
 mod nvidia_smi;
 mod nvml;

@@ -1,7 +1,7 @@
 //! Finds GPUs through the program `nvidia-smi`, in case the driver's library is not found, or is too old.
 
-use super::command::{CommandError, ProgramOutput, run};
 use super::inventory::{Device, GpuHealth, Inventory, Memory, Slice, gpu};
+use sleap_rtc_base::program::{ProgramError, ProgramOutput, run};
 use sleap_rtc_protocol::capabilities::Gpu;
 use sleap_rtc_protocol::text::Printable;
 use std::process::Command;
@@ -23,7 +23,7 @@ impl NvidiaSmi {
         let query = [&format!("--query-gpu={FIELDS}"), "--format=csv,noheader,nounits"];
         let ended = match ask(&query) {
             Ok(ended) => ended,
-            Err(CommandError::Missing) => return None,
+            Err(ProgramError::Missing) => return None,
             Err(error) => return Some(Err(format!("nvidia-smi: {error}"))),
         };
         Some(read_query(&ended).map(|mut inventory| {
@@ -39,7 +39,7 @@ impl NvidiaSmi {
     }
 }
 
-fn ask(arguments: &[&str]) -> Result<ProgramOutput, CommandError> {
+fn ask(arguments: &[&str]) -> Result<ProgramOutput, ProgramError> {
     let mut command = Command::new("nvidia-smi");
     command.args(arguments);
     run(command, LIMIT)

@@ -6,11 +6,12 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use serde::{Deserialize, Serialize};
+use sleap_rtc_base::error::WithCauses;
+use sleap_rtc_base::program;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 /// The newest version of Landlock's interface whose rights are used. An older kernel enforces those
 /// that it knows.
@@ -188,10 +189,10 @@ fn rights(access: Access, is_folder: bool) -> BitFlags<AccessFs> {
 /// Finds bubblewrap, and checks that it works on this machine.
 fn bubblewrap() -> Result<PathBuf, SandboxError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let program = std::env::split_paths(&path).map(|folder| folder.join(BUBBLEWRAP));
-    let program = program.into_iter().find(|program| program.is_file());
-    let program = program.ok_or(SandboxError::NoBubblewrap)?;
-    let mut trial = Command::new(&program);
+    let mut candidates = std::env::split_paths(&path).map(|folder| folder.join(BUBBLEWRAP));
+    let bubblewrap = candidates.find(|program| program.is_file());
+    let bubblewrap = bubblewrap.ok_or(SandboxError::NoBubblewrap)?;
+    let mut trial = Command::new(&bubblewrap);
     trial.args([
         "--unshare-pid",
         "--unshare-ipc",
@@ -202,31 +203,17 @@ fn bubblewrap() -> Result<PathBuf, SandboxError> {
         "/proc",
         "true",
     ]);
-    let tried = within(TRIAL_LIMIT, trial);
-    let output = tried.map_err(|error| SandboxError::NoNamespaces(error.to_string()))?;
-    match output.status.success() {
-        true => Ok(program),
+    let tried = program::run(trial, TRIAL_LIMIT);
+    let output =
+        tried.map_err(|error| SandboxError::NoNamespaces(WithCauses(&error).to_string()))?;
+    match output.success {
+        true => Ok(bubblewrap),
         false => {
-            let words = String::from_utf8_lossy(&output.stderr);
-            let plain = words.trim().chars().filter(|c| !c.is_control()).take(300).collect();
+            let plain =
+                output.stderr.trim().chars().filter(|c| !c.is_control()).take(300).collect();
             Err(SandboxError::NoNamespaces(plain))
         }
     }
-}
-
-/// Runs a program that prints little to its end. Kills it after `limit`, which is an error.
-fn within(limit: Duration, mut command: Command) -> io::Result<Output> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (mut child, deadline) = (command.spawn()?, Instant::now() + limit);
-    while child.try_wait()?.is_none() {
-        if Instant::now() > deadline {
-            child.kill()?;
-            let text = format!("it does not answer within {} s", limit.as_secs());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.wait_with_output()
 }
 
 #[cfg(test)]

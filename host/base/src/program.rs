@@ -1,4 +1,4 @@
-//! Runs a program for a limited time, because a broken driver may hang it.
+//! Runs a program for a limited time, because a driver or a kernel may hang it.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -13,30 +13,36 @@ const REAP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a program printed, and how it ended.
 #[derive(Debug)]
-pub(crate) struct ProgramOutput {
-    pub(crate) success: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct ProgramOutput {
+    /// Whether its exit status is 0.
+    pub success: bool,
+    /// The first 256 KiB of its output.
+    pub stdout: String,
+    /// The first 256 KiB of its errors.
+    pub stderr: String,
 }
 
 /// Why a program gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CommandError {
+pub enum ProgramError {
+    /// There is no such program.
     #[error("it is not installed")]
     Missing,
+    /// The system does not start it.
     #[error("cannot start it")]
     Start(#[source] std::io::Error),
+    /// It was killed after its limit.
     #[error("it did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
 }
 
-/// Runs a command. Kills it, with every process that it started, after `limit`.
-pub(crate) fn run(mut command: Command, limit: Duration) -> Result<ProgramOutput, CommandError> {
+/// Runs a command without input. Kills it, with its process group, after `limit`. Blocks.
+pub fn run(mut command: Command, limit: Duration) -> Result<ProgramOutput, ProgramError> {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => CommandError::Missing,
-        _ => CommandError::Start(error),
+        std::io::ErrorKind::NotFound => ProgramError::Missing,
+        _ => ProgramError::Start(error),
     })?;
     let stdout = child.stdout.take().map(read);
     let stderr = child.stderr.take().map(read);
@@ -58,7 +64,7 @@ pub(crate) fn run(mut command: Command, limit: Duration) -> Result<ProgramOutput
         }
         _ => {
             let _ = reap(&mut child, Instant::now() + REAP_LIMIT);
-            Err(CommandError::TimedOut(limit))
+            Err(ProgramError::TimedOut(limit))
         }
     }
 }
@@ -88,7 +94,7 @@ fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 mod tests {
     use super::*;
 
-    fn shell(script: &str, limit: Duration) -> Result<ProgramOutput, CommandError> {
+    fn shell(script: &str, limit: Duration) -> Result<ProgramOutput, ProgramError> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         run(command, limit)
@@ -100,8 +106,8 @@ mod tests {
         let ended = shell("echo hello; echo why >&2; exit 9", long).unwrap();
         assert_eq!((ended.success, &*ended.stdout, &*ended.stderr), (false, "hello\n", "why\n"));
         let hangs = shell("sleep 600 & sleep 600", Duration::from_millis(50));
-        assert!(matches!(hangs, Err(CommandError::TimedOut(_))));
+        assert!(matches!(hangs, Err(ProgramError::TimedOut(_))));
         let absent = run(Command::new("/nonexistent/nvidia-smi"), long);
-        assert!(matches!(absent, Err(CommandError::Missing)));
+        assert!(matches!(absent, Err(ProgramError::Missing)));
     }
 }
