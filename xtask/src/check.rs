@@ -75,10 +75,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
             accessibility(&mut steps);
         }
         programs(&mut steps, torture.as_deref(), !options.no_real);
-        match linting.join() {
-            Ok(linted) => steps.append(linted),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        steps.join(linting);
     });
     Ok(steps.finish())
 }
@@ -105,18 +102,30 @@ fn accessibility(steps: &mut Steps) {
     }
 }
 
-/// What runs the programs as people do.
+/// Runs the programs as people do. The torture mostly waits, and real sleap-nn computes beside it.
 fn programs(steps: &mut Steps, torture: Option<&Path>, with_sleap_nn: bool) {
-    steps.command("torture, 25 rounds", &mut torture::rounds(torture));
-    steps.check("example local_job", example);
+    thread::scope(|scope| {
+        let tortured = scope.spawn(|| {
+            let mut steps = Steps::begin();
+            steps.command("torture, 25 rounds", &mut torture::rounds(torture));
+            steps
+        });
+        steps.check("example local_job", example);
+        real_trainings(steps, with_sleap_nn);
+        steps.join(tortured);
+    });
+}
+
+/// Trains, tracks, stops and cancels with real sleap-nn.
+fn real_trainings(steps: &mut Steps, with_sleap_nn: bool) {
+    let [train, stop] =
+        ["train and track with real sleap-nn", "stop and cancel with real sleap-nn"];
     if with_sleap_nn {
-        let name = "train and track with real sleap-nn";
-        steps.check(name, || demo::train_and_track(false));
-        let name = "stop and cancel with real sleap-nn";
-        steps.check(name, || early_end::stop_and_cancel(&python::sleap_nn()?));
+        steps.check(train, || demo::train_and_track(false));
+        steps.check(stop, || early_end::stop_and_cancel(&python::sleap_nn()?));
     } else {
-        steps.skip("train and track with real sleap-nn", "--no-real");
-        steps.skip("stop and cancel with real sleap-nn", "--no-real");
+        steps.skip(train, "--no-real");
+        steps.skip(stop, "--no-real");
     }
 }
 

@@ -95,6 +95,14 @@ impl Steps {
         self.done.push((name.to_owned(), took, tally));
     }
 
+    /// Waits for the steps that ran beside these, and appends them.
+    pub fn join(&mut self, beside: thread::ScopedJoinHandle<'_, Self>) {
+        match beside.join() {
+            Ok(steps) => self.append(steps),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
     /// Adds the steps of another thread.
     pub fn append(&mut self, other: Self) {
         self.done.extend(other.done);
