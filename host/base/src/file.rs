@@ -39,6 +39,19 @@ pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes `bytes` to `path`, for its owner alone, unless there is such a file. Of several programs that do so at the
+/// same time, one succeeds. Returns whether this call did. The folder must exist.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut beside = NamedTempFile::new_in(folder_of(path))?;
+    beside.write_all(bytes)?;
+    beside.as_file().sync_all()?;
+    match beside.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(failed) => Err(failed.error),
+    }
+}
+
 /// The folder that `path` is in.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -61,6 +74,16 @@ mod tests {
         assert_eq!(mode("private", Readers::Owner), 0o600);
         assert_eq!(mode("shared", Readers::Everybody), 0o644);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn the_first_of_two_creators_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        assert!(create(&path, b"first").unwrap());
+        assert!(!create(&path, b"second").unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -77,6 +77,21 @@ impl Requests {
             || self.signals.interruption.is_cancelled().then_some(EarlyEnd::Interrupted);
         self.end.or_else(interrupted)
     }
+
+    /// Waits until the job is to end now. Keeps what else is asked meanwhile.
+    pub async fn ended(&mut self) {
+        while self.end().is_none() {
+            tokio::select! {
+                () = self.signals.interruption.cancelled() => {}
+                Some(command) = self.commands.recv() => match command {
+                    JobCommand::Cancel => self.end = Some(EarlyEnd::Cancelled),
+                    // No trainer runs that could be asked.
+                    JobCommand::Stop { .. } => self.stop_all = true,
+                },
+                else => std::future::pending().await,
+            }
+        }
+    }
 }
 
 /// A trainer that runs or has ended.
@@ -86,6 +101,8 @@ pub struct ActiveRun {
     output: Output,
     stoppable: bool,
     status: Option<ExitStatus>,
+    /// Whether its end cannot be waited for.
+    lost: bool,
     reading: bool,
     trained: bool,
     end: Option<EarlyEnd>,
@@ -169,6 +186,7 @@ impl ActiveRun {
             output: Output::new(matches!(run, Run::Track(_))),
             stoppable: matches!(run, Run::Train(_)),
             status: None,
+            lost: false,
             reading: true,
             trained: false,
             end: None,
@@ -192,7 +210,7 @@ impl ActiveRun {
         requests: &mut Requests,
         recorder: &mut Recorder,
     ) {
-        while self.status.is_none() || self.reading {
+        while (self.status.is_none() && !self.lost) || self.reading {
             let deadline = self.next_deadline();
             tokio::select! {
                 piece = self.trainer.output.recv(), if self.reading => {
@@ -201,7 +219,7 @@ impl ActiveRun {
                 message = next_message(&mut self.progress) => {
                     self.on_message(message, settings, recorder);
                 }
-                status = self.trainer.child.wait(), if self.status.is_none() => {
+                status = self.trainer.child.wait(), if self.status.is_none() && !self.lost => {
                     self.on_exit(status);
                     processes::end_descendants().await;
                 }
@@ -256,7 +274,7 @@ impl ActiveRun {
             Ok(status) => self.status = Some(status),
             Err(error) => {
                 tracing::error!(%error, "cannot wait for the trainer");
-                self.reading = false;
+                (self.lost, self.reading) = (true, false);
             }
         }
         self.trainer.clear_group();
@@ -327,7 +345,9 @@ impl ActiveRun {
                 EarlyEnd::Cancelled => settings.kill_grace(),
                 EarlyEnd::Interrupted => settings.kill_grace() * INTERRUPTION_GRACES,
             };
-            self.kill_at = Some(Instant::now() + grace);
+            let kill_at = Instant::now() + grace;
+            // Asking again does not postpone it.
+            self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
         }
     }
 

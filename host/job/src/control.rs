@@ -12,6 +12,7 @@ use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_base::local_socket;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -39,6 +40,8 @@ pub const ACCEPTED: u8 = b'+';
 const SOCKET: &str = "control.sock";
 const MAX_CONNECTIONS: usize = 16;
 const MAX_COMMAND_BYTES: u64 = 1024;
+/// The pause after a connection that could not be accepted, for instance because no descriptors are left.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connects to a job's process.
 pub async fn connect(folder: &JobFolder) -> io::Result<UnixStream> {
@@ -85,7 +88,8 @@ pub fn listen(folder: &JobFolder, service: Service, tasks: &TaskTracker) -> io::
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(error = %WithCauses(&error), "cannot accept a connection to the job")
+                    tracing::warn!(error = %WithCauses(&error), "cannot accept a connection to the job");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }

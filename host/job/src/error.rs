@@ -61,6 +61,13 @@ pub enum JobError {
     Command(#[source] io::Error),
 }
 
+impl JobError {
+    /// Whether a file or folder is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Adds the operation and the path to an error of the system.
 pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JobError {
     move |source| JobError::Io { doing, path: path.to_owned(), source }

@@ -34,8 +34,8 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// The same. What is missing or damaged is found out again from the package, as far
-    /// as it is still there. Blocks.
+    /// What the job's submission expected of it. What is missing or damaged is computed again from the package, as
+    /// far as that is still there. Blocks.
     pub fn of(folder: &JobFolder) -> Self {
         Self::read(folder).unwrap_or_else(|| Self {
             description: describe_folder(&folder.files_dir(), folder.spec().description.job_type),
@@ -73,7 +73,7 @@ impl Expected {
         runs.filter(is_wanted).cloned().collect()
     }
 
-    /// The same for a client that returns to the job.
+    /// What a client that returns to the job is told to expect.
     pub fn outlook(&self, folder: &JobFolder) -> Outlook {
         let (runs, warnings) = (self.runs(folder), self.warnings.clone());
         Outlook { runs, estimate: self.estimate, warnings }

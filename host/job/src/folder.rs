@@ -80,17 +80,26 @@ impl JobFolder {
             _ => JobError::Io { doing: "create", path: path.clone(), source },
         })?;
         let folder = Self { path, spec: Arc::new(spec.clone()), owner: owner.clone(), device };
-        for inner in [folder.files_dir(), folder.results_dir()] {
+        let filled = folder.fill(&private);
+        if filled.is_err() {
+            // Half a folder would keep its job from being submitted again.
+            folder.discard();
+        }
+        filled.map(|()| folder)
+    }
+
+    /// Writes what the folder of a new job contains.
+    fn fill(&self, private: &fs::DirBuilder) -> Result<(), JobError> {
+        for inner in [self.files_dir(), self.results_dir()] {
             private.create(&inner).map_err(io_error("create", &inner))?;
         }
-        folder.write_record(&JobRecord {
-            spec: spec.clone(),
-            owner: owner.clone(),
-            device,
+        self.write_record(&JobRecord {
+            spec: self.spec.as_ref().clone(),
+            owner: self.owner.clone(),
+            device: self.device,
             created_ms: now_ms(),
             state: JobState::Staging,
-        })?;
-        Ok(folder)
+        })
     }
 
     /// Opens the folder of a known job.

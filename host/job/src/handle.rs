@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -82,28 +82,41 @@ pub(crate) async fn start(
         .stderr(log)
         .spawn()
         .map_err(io_error("start", &options.binary))?;
-    let deadline = Instant::now() + START_LIMIT;
-    let answer = loop {
-        // A job may end before the connection is made.
-        if control::connect(folder).await.is_ok() || folder.outcome()?.is_some() {
-            break JobHandle::of(folder);
-        }
-        let gone = child.try_wait().is_ok_and(|status| status.is_some());
-        // The job had begun before its process was killed: who watches it records that it was interrupted.
-        if gone && matches!(folder.record()?.state, JobState::Running { .. }) {
-            break JobHandle::of(folder);
-        }
-        if (gone && folder.outcome()?.is_none()) || Instant::now() > deadline {
-            break Err(JobError::Silent(said));
-        }
-        sleep(LOOK_INTERVAL).await;
-    };
+    let answer = answered(folder, &mut child, said).await;
+    if answer.is_err() {
+        // Its slot is given away, so it must not begin later. It answers before it starts a trainer.
+        let _ = child.start_kill();
+    }
     // This task only reaps the process, so that it does not become a zombie while this program runs.
     tokio::spawn(async move {
         let status = child.wait().await;
         tracing::debug!(?status, "a job's process has ended");
     });
     answer
+}
+
+/// Waits until the job's process answers, or has ended.
+async fn answered(
+    folder: &JobFolder,
+    child: &mut Child,
+    said: PathBuf,
+) -> Result<JobHandle, JobError> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        // A job may end before the connection is made.
+        if control::connect(folder).await.is_ok() || folder.outcome()?.is_some() {
+            return JobHandle::of(folder);
+        }
+        let gone = child.try_wait().is_ok_and(|status| status.is_some());
+        // The job had begun before its process was killed: who watches it records that it was interrupted.
+        if gone && matches!(folder.record()?.state, JobState::Running { .. }) {
+            return JobHandle::of(folder);
+        }
+        if (gone && folder.outcome()?.is_none()) || Instant::now() > deadline {
+            return Err(JobError::Silent(said));
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
 }
 
 /// A job that was started at any time by any worker. The handle keeps its folder from being removed.
@@ -246,8 +259,9 @@ fn read_some(
         Some(reader) => reader,
         None => EventReader::open(folder, after)?,
     };
-    if is_elsewhere {
-        reader.reopen()?;
+    if is_elsewhere && let Err(error) = reader.reopen() {
+        // A network file system may fail for a moment.
+        return if error.is_not_found() { Err(error) } else { Ok((reader, Vec::new())) };
     }
     let mut events = Vec::new();
     while events.len() < READ_AT_ONCE
@@ -315,7 +329,16 @@ impl EventStream {
     async fn wait(&mut self) -> Result<(), JobError> {
         if self.is_elsewhere {
             sleep(ELSEWHERE_INTERVAL).await;
-            self.settled = matches!(self.folder.record()?.state, JobState::Finished(_));
+            let folder = self.folder.clone();
+            let record = tokio::task::spawn_blocking(move || folder.record()).await;
+            match record.map_err(|_| JobError::Thread)? {
+                Ok(record) => self.settled = matches!(record.state, JobState::Finished(_)),
+                Err(error) if error.is_not_found() => return Err(error),
+                // A network file system may fail for a moment.
+                Err(error) => {
+                    tracing::debug!(job = %self.folder.id(), error = %WithCauses(&error), "cannot read the job's record now");
+                }
+            }
             return Ok(());
         }
         if self.socket.is_none() {

@@ -218,7 +218,12 @@ impl Runner {
         let results = Results::before(&plan.root, &self.folder.results_dir(), run);
         let active = match self.follow(plan, run, &results).await {
             Ok(active) => active,
-            Err(message) => return JobOutcome::Failed { exit_code: None, message },
+            Err(message) => {
+                return match self.requests.end() {
+                    Some(end) => end.into(),
+                    None => JobOutcome::Failed { exit_code: None, message },
+                };
+            }
         };
         let outcome = judge(run, &active);
         match keep(run, &active, &results, &outcome) {
@@ -246,7 +251,7 @@ impl Runner {
     }
 
     /// Makes the trainer find the videos that `run` reads.
-    async fn place_videos(&self, plan: &Plan, run: &Run) -> Result<(), String> {
+    async fn place_videos(&mut self, plan: &Plan, run: &Run) -> Result<(), String> {
         let Some((labels, moved)) = videos::before(run, &plan.videos) else { return Ok(()) };
         let files: Vec<PathBuf> = labels.iter().map(|path| path.below(&plan.root)).collect();
         self.rename(plan, &moved, &files)
@@ -268,14 +273,18 @@ impl Runner {
     }
 
     async fn rename(
-        &self,
+        &mut self,
         plan: &Plan,
         renamed: &[videos::Renamed],
         labels: &[PathBuf],
     ) -> Result<(), String> {
         let (trainer_search, settings) = (&self.trainer_search, &self.settings);
         let place = TrainerDirs { write: vec![self.folder.results_dir()], ..self.workplace(plan) };
-        videos::Renaming { trainer_search, settings, place: &place }.rename(renamed, labels).await
+        let renaming = videos::Renaming { trainer_search, settings, place: &place };
+        tokio::select! {
+            done = renaming.rename(renamed, labels) => done,
+            () = self.requests.ended() => Err("the job was ended".to_owned()),
+        }
     }
 
     /// Starts the trainer and follows it to its end.

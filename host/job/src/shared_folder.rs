@@ -101,7 +101,12 @@ fn append(folder: &JobFolder, line: &[u8]) -> Result<(), JobError> {
     let path = folder.path().join(COMMANDS);
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     let mut file = file.map_err(io_error("open", &path))?;
-    file.write_all(line).map_err(io_error("write to", &path))
+    let bytes = file.metadata().map_err(io_error("read", &path))?.len();
+    file.write_all(line).map_err(|error| {
+        // Half a line would join with the next one. This worker alone writes to the file.
+        let _ = file.set_len(bytes);
+        io_error("write to", &path)(error)
+    })
 }
 
 /// Whether the user has cancelled the job.
@@ -146,7 +151,14 @@ impl Commands {
                 return Ok(commands);
             }
             self.position += bytes as u64;
-            commands.push(serde_json::from_slice(&line).map_err(|e| damaged(&path, e))?);
+            match serde_json::from_slice(&line) {
+                Ok(command) => commands.push(command),
+                // Half a line, from a disk that was full. Those after it count.
+                Err(error) => {
+                    let error = damaged(&path, error);
+                    tracing::warn!(error = %WithCauses(&error), "ignored a command to the job");
+                }
+            }
         }
     }
 }

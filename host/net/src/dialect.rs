@@ -83,6 +83,8 @@ pub struct FrameChannel<Out, In> {
     /// Set once both sides have proven who they are.
     transcript: Option<Transcript>,
     waiting: VecDeque<In>,
+    /// Why reading ended while something else was done. Reported after the frames in `waiting`.
+    failed: Option<DialectError>,
     liveness: Arc<watch::Sender<Liveness>>,
     cut: CancellationToken,
     direction: std::marker::PhantomData<fn(Out)>,
@@ -116,6 +118,7 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
             early_chunk: None,
             transcript: None,
             waiting: VecDeque::new(),
+            failed: None,
             liveness: Arc::new(watch::Sender::new(Liveness::new(Instant::now()))),
             cut: CancellationToken::new(),
             direction: std::marker::PhantomData,
@@ -133,7 +136,8 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
         self.wire.binding()
     }
 
-    /// The connection's route. The receiver is notified of each change.
+    /// The connection's route. Over QUIC the receiver is notified of each change; over WebRTC the route is that of
+    /// the opening.
     pub fn route(&self) -> watch::Receiver<Option<Route>> {
         self.wire.route()
     }
@@ -166,9 +170,13 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
 
     /// The next frame. A chunk is an error here. Cancel safe.
     pub async fn recv(&mut self) -> Result<In, DialectError> {
-        match self.waiting.pop_front() {
-            Some(frame) => Ok(frame),
-            None => self.recv_now().await,
+        match (self.waiting.pop_front(), self.failed.take()) {
+            (Some(frame), failed) => {
+                self.failed = failed;
+                Ok(frame)
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => self.recv_now().await,
         }
     }
 
@@ -180,13 +188,15 @@ impl<Out: Frame, In: Frame> FrameChannel<Out, In> {
     /// Runs `work` and keeps reading meanwhile: answers pings, and queues other frames for `recv`.
     pub async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        while self.waiting.len() < MAX_QUEUED_FRAMES {
+        while self.failed.is_none() && self.waiting.len() < MAX_QUEUED_FRAMES {
             tokio::select! {
                 done = work.as_mut() => return done,
                 frame = self.recv_now() => match frame {
                     Ok(frame) => self.waiting.push_back(frame),
-                    // The next `recv` reports the error again.
-                    Err(_) => break,
+                    Err(error) => {
+                        self.failed = Some(error);
+                        break;
+                    }
                 },
             }
         }

@@ -1,4 +1,4 @@
-//! Shows a running job: on a terminal as a view that is drawn anew while the job goes on, on a pipe as
+//! Shows a running job: on a terminal as a view that is redrawn while the job runs, on a pipe as
 //! plain lines. Results and log go to stdout, the client's messages to stderr.
 //!
 //! | module | what it does |
@@ -188,7 +188,7 @@ impl Display {
     }
 
     /// Prints how far the job is beside the whole log, which may be in the middle of a line. On a pipe
-    /// the log goes on undisturbed, so that it stays as the trainer wrote it.
+    /// the log is not interrupted, so it stays as the trainer wrote it.
     pub(crate) fn beside_log(&mut self, text: &str) {
         match self.log {
             Log::Whole(_) if std::io::stdout().is_terminal() => self.note(text),

@@ -176,7 +176,7 @@ impl ClientError {
         }
     }
 
-    /// Whether reconnecting can help. The client decides with this to reconnect (`reconnect::talk`).
+    /// Whether reconnecting can help. The client decides with this to reconnect (`reconnect::converse`).
     pub(crate) fn may_heal(&self) -> bool {
         match self {
             Self::Lost { .. } => true,
@@ -199,7 +199,7 @@ pub enum Ended {
     #[error("the upload was interrupted, so the worker does not run the job")]
     Upload,
     /// The output of a log.
-    #[error("the log is no longer shown; the job goes on")]
+    #[error("the log is no longer shown; the job continues")]
     Log,
     /// The job.
     #[error("the job was cancelled, so it has no result")]

@@ -56,14 +56,14 @@ impl KnownRemovals {
         if self.removals.take(&self.authority, news).is_empty() {
             return;
         }
-        // Another client may have heard of others since.
-        let mut all: Vec<OfRoom> = room_notes::read(&self.folder);
-        if let Some(at) = all.iter().position(|known| known.room == self.room) {
-            self.removals.take(&self.authority, &all.remove(at).notes);
-        }
-        all.push(OfRoom { room: self.room.clone(), notes: self.removals.notes() });
-        all.drain(..all.len().saturating_sub(MAX_ROOMS));
-        room_notes::write(&self.folder, &all);
+        room_notes::change(&self.folder, |all: &mut Vec<OfRoom>| {
+            // Another client may have heard of others since.
+            if let Some(at) = all.iter().position(|known| known.room == self.room) {
+                self.removals.take(&self.authority, &all.remove(at).notes);
+            }
+            all.push(OfRoom { room: self.room.clone(), notes: self.removals.notes() });
+            all.drain(..all.len().saturating_sub(MAX_ROOMS));
+        });
     }
 }
 

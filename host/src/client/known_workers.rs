@@ -54,11 +54,10 @@ impl KnownWorkers {
     /// process accepts it.
     pub(crate) fn add(&mut self, device: DeviceId, name: &Printable, now_s: u64) {
         self.devices.push(device);
-        // Another client may have added one since.
-        let mut all: Vec<KnownWorker> = room_notes::read(&self.folder);
         let (room, name) = (self.room.clone(), name.to_string());
-        all.push(KnownWorker { room, device, name, since_s: now_s });
-        room_notes::write(&self.folder, &all);
+        room_notes::change(&self.folder, |all: &mut Vec<KnownWorker>| {
+            all.push(KnownWorker { room, device, name, since_s: now_s });
+        });
     }
 }
 

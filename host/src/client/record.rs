@@ -152,9 +152,9 @@ pub(crate) struct RecordUpdater {
     _submitting: Option<Submitting>,
 }
 
-/// Shows other clients that the client that submits a job is alive.
+/// Shows other clients that the client that submits a job is alive. Its file stays when it is unlocked: of two
+/// clients, one might otherwise lock a file that the other has just removed.
 pub(crate) struct Submitting {
-    path: PathBuf,
     _lock: fs::File,
 }
 
@@ -164,14 +164,7 @@ impl Submitting {
         let path = jobs_dir.join(format!("{job}.lock"));
         let file = fs::File::options().create(true).append(true).open(&path).ok()?;
         sleap_rtc_base::lock::exclusive(&file, &path).ok()?;
-        Some(Self { path, _lock: file })
-    }
-}
-
-impl Drop for Submitting {
-    fn drop(&mut self) {
-        // If the file cannot be removed, it is at least unlocked.
-        let _ = fs::remove_file(&self.path);
+        Some(Self { _lock: file })
     }
 }
 

@@ -165,7 +165,7 @@ impl Room {
         Ok(peers.iter().map(WorkerFacts::from_peer).collect())
     }
 
-    /// The same, as the server reports it.
+    /// The room's workers, as the server reports them.
     pub(crate) async fn peers(
         &self,
         min_gpu_memory_mib: Option<u64>,
@@ -376,7 +376,7 @@ fn is_reserved(status: Option<&str>) -> bool {
 fn refused(OfferRefusal { is_busy, status, text }: OfferRefusal) -> JobRefused {
     match is_busy {
         _ if is_reserved(status.as_deref()) => JobRefused::Reserved(text),
-        // Maintenance is no matter of waiting.
+        // Waiting does not end a maintenance.
         true if status.as_deref() == Some(WorkerStatus::Busy.as_str()) => JobRefused::Busy(text),
         _ => JobRefused::ByWorker(text),
     }

@@ -70,7 +70,7 @@ async fn direct(
 ) -> Result<Connected, ClientError> {
     debug!(%worker, "connecting to the named worker");
     let start = Instant::now();
-    let has_queue = match search.wait {
+    let mut has_queue = match search.wait {
         Some(_) => room.facts(worker).await.is_some_and(|facts| facts.queue().is_some()),
         None => false,
     };
@@ -86,6 +86,8 @@ async fn direct(
                 if !search.asks_to_wait(room, worker, &why).await {
                     break Offered::Refused(JobRefused::Busy(why));
                 }
+                // The user is asked only where there is a queue.
+                has_queue = true;
                 goal = Goal::NewJob { may_wait: true };
             }
             Offered::Refused(JobRefused::Busy(why)) if !has_queue => {

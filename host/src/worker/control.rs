@@ -45,7 +45,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 enum ControlRequest {
     /// An invitation of one device of that role.
     Invite(MemberRole),
-    /// The same, with a membership that ends after this many seconds.
+    /// An invitation to a membership that ends after this many seconds.
     InviteFor { role: MemberRole, for_s: u64 },
     /// Who is a member of the room.
     Members,

@@ -59,7 +59,6 @@ impl ConnectionError {
             Self::Io(error) => is_full(error),
             Self::Folder(JobError::Io { source, .. }) => is_full(source),
             Self::Transfer(TransferError::Storage(error)) => error.is_full(),
-            Self::Refused(refusal) => refusal.code == RefusalCode::Other,
             _ => false,
         }
     }

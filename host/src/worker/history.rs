@@ -1,6 +1,6 @@
 //! What finished jobs took on this worker, kept from one start to the next. The policies estimate from it.
 
-use super::WorkerContext;
+use super::{WorkerContext, delivery};
 use crate::blocking::blocking;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, params};
@@ -151,18 +151,37 @@ fn write(file: &Connection, id: &JobId, ended_ms: u64, job: &FinishedJob) -> rus
     Ok(())
 }
 
-/// Records the jobs that ended while no worker was there, and has the operator's command run for them.
+/// Records the jobs that ended while no worker was there, has the operator's command run for them, and copies
+/// their results to the shared storage.
 pub(crate) async fn catch_up(context: Arc<WorkerContext>) {
-    let work = move || {
-        for folder in JobFolder::all(&context.state_dir) {
-            if !context.history.has(folder.id()) {
-                record_ended(&context, &folder);
-            }
-        }
-    };
-    if let Err(error) = blocking(work).await {
+    let caught_up = context.clone();
+    if let Err(error) = blocking(move || record_all(&caught_up)).await {
         warn!(%error, "cannot record the jobs that ended while the worker was away");
     }
+    let state_dir = context.state_dir.clone();
+    for folder in blocking(move || undelivered(&state_dir)).await.unwrap_or_default() {
+        if let Err(error) = delivery::deliver(&context, &folder).await {
+            warn!(job = %folder.id(), %error, "cannot copy the results to the shared storage");
+        }
+    }
+}
+
+fn record_all(context: &WorkerContext) {
+    for folder in JobFolder::all(&context.state_dir) {
+        if !context.history.has(folder.id()) {
+            record_ended(context, &folder);
+        }
+    }
+}
+
+/// The jobs that have ended, and whose results belong on the shared storage but are not there.
+fn undelivered(state_dir: &Path) -> Vec<JobFolder> {
+    let mut folders = JobFolder::all(state_dir);
+    folders.retain(|folder| {
+        let has_ended = || matches!(folder.record().map(|it| it.state), Ok(JobState::Finished(_)));
+        folder.spec().shared.is_some() && folder.fetched_ms().is_none() && has_ended()
+    });
+    folders
 }
 
 fn record_ended(context: &WorkerContext, folder: &JobFolder) {

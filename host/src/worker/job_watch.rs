@@ -6,14 +6,17 @@ use super::delivery;
 use super::peaks::Peak;
 use crate::blocking::blocking;
 use sleap_rtc_job::{Expected, JobFolder, JobHandle, RunnerSettings};
-use sleap_rtc_protocol::job::{JobEvent, JobOutcome, NumberedEvent};
+use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobState, NumberedEvent};
 use sleap_rtc_protocol::timing::JobTimer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// The shortest time between two updates of a job's progress in the room.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// The time between two attempts to read the events of a job whose disk fails.
+const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// Follows the job in `folder` until it has finished, then records what it took, and copies its results to
 /// the shared storage if it uses one.
@@ -24,9 +27,18 @@ pub(crate) async fn watch(
     handle: &JobHandle,
 ) {
     let mut observed = Observed::new(context, folder).await;
-    let mut events = handle.events(0);
+    let (mut events, mut last_seq) = (handle.events(0), 0);
     let (mut published, mut published_at) = (None, None);
-    while let Some(numbered) = events.next().await {
+    loop {
+        let Some(numbered) = events.next().await else {
+            if is_over(folder).await {
+                break;
+            }
+            sleep(READ_AGAIN).await;
+            events = handle.events(last_seq);
+            continue;
+        };
+        last_seq = numbered.seq;
         if numbered.seq == 1 && handle.is_elsewhere() {
             coordinator.cluster(ClusterNews::Began(folder.id().clone())).await;
         }
@@ -48,6 +60,17 @@ pub(crate) async fn watch(
     }
 }
 
+/// Whether the job whose events have ended is over: it has finished, or its folder is gone. Otherwise its disk
+/// could not be read, and it may still run, so its slot is not free.
+async fn is_over(folder: &JobFolder) -> bool {
+    let folder = folder.clone();
+    match blocking(move || folder.record()).await {
+        Ok(Ok(record)) => matches!(record.state, JobState::Finished(_)),
+        Ok(Err(error)) => error.is_not_found(),
+        Err(_) => false,
+    }
+}
+
 /// What is seen of a running job.
 struct Observed {
     context: Arc<WorkerContext>,
@@ -56,7 +79,7 @@ struct Observed {
     timer: JobTimer,
     /// What its processes use of the GPUs, once there are some.
     peak: Option<Arc<Peak>>,
-    /// The same for each run that has ended.
+    /// The peak of each run that has ended, in MiB.
     peaks_mib: Vec<Option<u64>>,
     /// Whether the GPUs were surveyed while the current run trained, and after its first epoch.
     surveyed: (bool, bool),

@@ -399,7 +399,7 @@ pub async fn run(
     let machine = Machine { pool, slots };
     let coordinator = Coordinator::new(context.clone(), signaling.clone(), own_id, machine);
     let background = Background::start(context.clone(), &coordinator, is_watched);
-    background.keep_members(&context, joined);
+    background.keep_members(&context, joined, coordinator.handle());
     if let Some(endpoint) = endpoint.clone() {
         background.spawn(endpoint::use_relay(endpoint, signaling.relay(), RelayReach::OwnServer));
     }
@@ -474,7 +474,6 @@ impl Background {
         tasks.spawn(retention::watch(context.clone(), end.clone()));
         tasks.spawn(storage::watch(context.clone(), handle.clone(), end.clone()));
         tasks.spawn(job_ends::watch(context.clone(), end.clone()));
-        tasks.spawn(history::catch_up(context.clone()));
         tasks.spawn(usage::watch(context.clone(), handle.clone(), end.clone()));
         if has_gpus_to_watch {
             tasks.spawn(gpus::watch(context, handle, end.clone()));
@@ -484,13 +483,18 @@ impl Background {
 
     /// Keeps what is known of the room's members, where it has keys, in step with its other workers, and
     /// does what follows from it.
-    fn keep_members(&self, context: &Arc<WorkerContext>, joined: JoinedRoom) {
+    fn keep_members(
+        &self,
+        context: &Arc<WorkerContext>,
+        joined: JoinedRoom,
+        coordinator: coordinator::CoordinatorHandle,
+    ) {
         let (Some(members), Some(exchange)) = (context.trust.members(), &context.exchange) else {
             return;
         };
         let (exchange, state_dir) = (exchange.clone(), context.state_dir.clone());
         self.spawn(async move { exchange.run().await });
-        self.spawn(members::cancel_jobs(members.clone(), state_dir));
+        self.spawn(members::cancel_jobs(members.clone(), state_dir, coordinator));
         let members = members.clone();
         self.spawn(async move { joined.announce_changes(&members).await });
     }

@@ -6,9 +6,13 @@ use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{MAX_VIDEO_NAMES, MAX_VIDEOS, VideoQuery};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// The time for looking at a mount, because network mounts may hang.
 const LOOK_LIMIT: Duration = Duration::from_secs(4);
+/// Threads that may look at mounts at once. One that hangs keeps its place, so the others are left for the
+/// rest of the worker.
+static LOOKING: Semaphore = Semaphore::const_new(8);
 
 /// For each video, its path on this worker. Clients wait for the answer, so a mount that hangs
 /// counts as empty.
@@ -47,5 +51,13 @@ pub(crate) async fn check(context: &WorkerContext, job: &JobDescription) -> Resu
 }
 
 async fn within_limit<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::time::timeout(LOOK_LIMIT, tokio::task::spawn_blocking(look)).await.ok()?.ok()
+    let looking = async {
+        let place = LOOKING.acquire().await.ok()?;
+        let look = move || {
+            let _place = place;
+            look()
+        };
+        tokio::task::spawn_blocking(look).await.ok()
+    };
+    tokio::time::timeout(LOOK_LIMIT, looking).await.ok()?
 }

@@ -172,6 +172,7 @@ async fn begin(client: &Client, spec: JobSpec) -> Result<Upload, ConnectionError
     let made = blocking(move || JobFolder::create(&folder, &job, &owner, device)).await?;
     let folder = made.map_err(|error| match error {
         JobError::Io { source, .. } if sleap_rtc_base::disk::is_full(&source) => {
+            client.context.disk_alarm.raise();
             let bytes = spec.description.package_bytes.unwrap_or(0);
             refused(RefusalCode::Other, free_space::full(state_dir, bytes, &source).to_string())
         }
@@ -386,7 +387,7 @@ async fn stream(
             }
             frame = link.recv() => match frame? {
                 ClientFrame::Fetch { by } => followed.fetch = Some(by),
-                frame => obey(job, handle, frame).await,
+                frame => link.meanwhile(obey(job, handle, frame)).await,
             },
         }
     }
@@ -421,11 +422,12 @@ async fn send_results(
     by: Delivery,
 ) -> Result<(), ConnectionError> {
     if by == Delivery::SharedStorage && folder.spec().shared.is_some() {
-        delivery::deliver(&client.context, folder).await?;
+        link.meanwhile(delivery::deliver(&client.context, folder)).await?;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
     let (results, hashes) = (folder.results_dir(), client.context.hashes.clone());
-    let package = blocking(move || Package::open_tree(&results, &hashes)).await?;
+    let opening = blocking(move || Package::open_tree(&results, &hashes));
+    let package = link.meanwhile(opening).await?;
     let package = package.map_err(TransferError::from)?;
     if let Err(error) = transfer::send(link, &package, &client.context.limits, |_| {}).await {
         if error.is_about_files() {

@@ -95,7 +95,7 @@ impl QueueReport {
         Self { news, properties: properties.into_iter().collect() }
     }
 
-    /// The same, where a cluster would start a further job at that time, in milliseconds since 1970.
+    /// Replaces when a further job would start, in milliseconds since 1970, with what the cluster says.
     pub(crate) fn in_cluster(mut self, starts_ms: Option<u64>) -> Self {
         if let Some(starts_ms) = starts_ms {
             self.properties.insert(EXPECTED_START.to_owned(), json!(until(starts_ms)));

@@ -4,6 +4,7 @@ use super::Client;
 use super::coordinator::HandoverStep;
 use super::error::{ConnectionError, refused};
 use crate::blocking::blocking;
+use sleap_rtc_base::deadline;
 use sleap_rtc_job::{JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::WorkerEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
@@ -54,7 +55,7 @@ pub(crate) async fn until_it_starts(
             if let Some(handle) = begun(folder).await? {
                 return Ok(handle);
             }
-            if left_at.get_or_insert_with(Instant::now).elapsed() > START_LIMIT {
+            if left_at.get_or_insert_with(Instant::now).elapsed() >= START_LIMIT {
                 let text = "the job neither waits nor runs; ask the worker's operator";
                 return Err(refused(RefusalCode::Other, text));
             }
@@ -69,6 +70,7 @@ pub(crate) async fn until_it_starts(
         }
         tokio::select! {
             _ = queue_report.changed() => {}
+            () = deadline::reached(left_at.map(|at| (at + START_LIMIT).into_std())) => {}
             () = sleep_until(sent_at + NEWS_INTERVAL), if has_changed && !is_due => {}
             frame = link.recv() => match frame? {
                 // A job that has not begun has nothing to keep.

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 /// How often folders are checked, besides after each job.
 const INTERVAL: Duration = Duration::from_secs(3600);
-/// The same, while the results of jobs that have just ended exceed the limit.
+/// How often folders are checked while the results of jobs that have just ended exceed the limit.
 const EXCESS_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the client of a job has to begin to fetch its results before they may be removed to
 /// free space.
@@ -261,11 +261,18 @@ fn finished_jobs(state_dir: &Path) -> (Vec<JobFolder>, Vec<StoredJob>) {
 pub(crate) fn make_room(state_dir: &Path, wanted_bytes: u64) -> u64 {
     let (folders, jobs) = finished_jobs(state_dir);
     let all: Vec<usize> = (0..jobs.len()).collect();
-    let (removals, left_bytes) = free_unneeded(&jobs, &all, wanted_bytes, now_ms());
+    let (removals, _) = free_unneeded(&jobs, &all, wanted_bytes, now_ms());
+    let mut freed_bytes = 0;
     for (index, why) in removals {
-        remove(&folders[index], &jobs[index], why);
+        let job = &jobs[index];
+        if remove(&folders[index], job, why) {
+            freed_bytes += match why {
+                Removal::Package => job.package_bytes,
+                Removal::Expired | Removal::NoRoom => job.kept_bytes,
+            };
+        }
     }
-    wanted_bytes - left_bytes
+    freed_bytes
 }
 
 /// Removes old job folders below `state_dir`. Returns the unfetched results that are left.

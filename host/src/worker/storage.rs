@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 /// How often the disk is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// The same while it is full. More often, because the client of a job that has just ended holds the
+/// How often the disk is checked while it is full: more often, because the client of a job that has just ended holds the
 /// job's files for a moment longer.
 const WHILE_FULL: Duration = Duration::from_secs(1);
 /// The bytes that are written to find out whether a quota is used up, because the system does not

@@ -5,6 +5,7 @@
 
 use crate::command::trainer_environment;
 use std::ffi::OsString;
+use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -27,6 +28,14 @@ pub enum SlurmError {
     /// The program does not start.
     #[error("cannot start {program}: install Slurm's client programs on the worker's machine")]
     NoProgram {
+        /// The program.
+        program: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The program cannot be run.
+    #[error("cannot run {program}")]
+    Failed {
         /// The program.
         program: &'static str,
         /// Why not.
@@ -73,7 +82,10 @@ pub async fn call(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|source| SlurmError::NoProgram { program, source })?;
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => SlurmError::NoProgram { program, source },
+            _ => SlurmError::Failed { program, source },
+        })?;
     let exchange = async {
         if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
             // A program that refuses its options may not read it.
@@ -83,7 +95,7 @@ pub async fn call(
     };
     let output = match timeout(ANSWER_LIMIT, exchange).await {
         Err(_) => return Err(SlurmError::Silent { program }),
-        Ok(output) => output.map_err(|source| SlurmError::NoProgram { program, source })?,
+        Ok(output) => output.map_err(|source| SlurmError::Failed { program, source })?,
     };
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);

@@ -163,7 +163,11 @@ impl WatchedJob {
         let state = match self.folder.record() {
             Ok(record) => record.state,
             // Its folder has been removed.
-            Err(_) => return Watch::Done,
+            Err(error) if error.is_not_found() => return Watch::Done,
+            Err(error) => {
+                tracing::warn!(job = %self.folder.id(), error = %WithCauses(&error), "cannot read the job's record; trying again");
+                return Watch::Continue;
+            }
         };
         // Slurm may have put a job back that has begun once.
         let is_pending = matches!(standing, Some(SlurmState::Pending { .. }));

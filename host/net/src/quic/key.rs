@@ -1,7 +1,7 @@
 //! The key of this device. Its public half is the id by which other devices know this one.
 
 use iroh::SecretKey;
-use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::file::create;
 use sleap_rtc_base::lock;
 use sleap_rtc_trust::device;
 use std::fs::File;
@@ -64,9 +64,8 @@ fn load(path: &Path) -> io::Result<SecretKey> {
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = SecretKey::generate();
-            replace(path, &secret.to_bytes(), Readers::Owner)?;
-            // Another program may have created one at the same time. Both use the one that was
-            // written last.
+            // Another program may create one at the same time: the first one counts.
+            create(path, &secret.to_bytes())?;
             load(path)
         }
         Err(error) => Err(error),

@@ -43,7 +43,7 @@ pub enum ChannelError {
 pub struct Channel {
     inner: Arc<dyn DataChannel>,
     connection: Arc<Shared>,
-    /// The label when the channel opened.
+    /// The route when the channel opened.
     route: watch::Sender<Option<Route>>,
     /// Known once the channel is open.
     binding: Option<ChannelBinding>,

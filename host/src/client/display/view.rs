@@ -232,7 +232,7 @@ pub(crate) fn best(run: &RunCourse) -> Option<String> {
     })
 }
 
-/// The same of a training that goes on.
+/// The best epoch so far of a training that continues, in words.
 pub(crate) fn best_so_far(run: &RunCourse) -> Option<String> {
     let best = run.best()?;
     let value = short(best.validation.or(best.loss)?);

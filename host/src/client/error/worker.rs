@@ -42,10 +42,10 @@ pub enum JobRefused {
     /// For the reason that the worker gives.
     #[error("{}", quoted(.0))]
     ByWorker(String),
-    /// The same, but only because its slots are reserved; one may be free in a moment.
+    /// All its slots are reserved; one may be free in a moment.
     #[error("{}", quoted(.0))]
     Reserved(String),
-    /// The same, because no slot is free.
+    /// No slot is free.
     #[error("{}", quoted(.0))]
     Busy(String),
     /// No slot is free, and jobs cannot wait there.
@@ -112,7 +112,7 @@ pub enum JobRefused {
         "the job is still running; wait for its result with `attach`, or end it early with `stop`"
     )]
     StillRunning,
-    /// The same, for a job on this machine.
+    /// The job, which is on this machine, has no result yet.
     #[error("the job is still running; its files so far are in {0}")]
     StillRunningIn(PathBuf),
     /// The job waits no more.
@@ -181,7 +181,7 @@ pub enum JobFailure {
          download what it had saved with `sleap-rtc fetch`"
     )]
     Interrupted,
-    /// The same, and there is nothing to download.
+    /// Its process was ended from outside, and there is nothing to download.
     #[error(
         "the job was interrupted on the worker (the machine restarted, its user logged out, or the job \
          was killed), and it had saved nothing by then"

@@ -40,10 +40,15 @@ impl Watching {
         for record in records.filter(|record| !record.last_seen.state.is_end()) {
             let Ok(job_ref) = record.job_string() else { continue };
             let is_known = self.jobs.iter().any(|(known, _)| known.job == job_ref.job);
-            if !is_known && job_ref.room == self.room && self.jobs.len() < MAX_JOBS {
+            if !is_known && job_ref.room == self.room && self.followed() < MAX_JOBS {
                 self.follow(job_ref, &record.name);
             }
         }
+    }
+
+    /// How many of the jobs have not ended.
+    fn followed(&self) -> usize {
+        self.jobs.iter().filter(|(_, job)| job.view.lock().outcome().is_none()).count()
     }
 
     fn follow(&mut self, job_ref: JobString, name: &str) {

@@ -70,7 +70,7 @@ pub(crate) enum Request {
         folder: JobFolder,
         reply: LaunchReply,
     },
-    /// The same job waits in the queue, as its folder says.
+    /// A job is complete, and waits in the queue, as its folder says.
     Queued {
         peer: PeerId,
         folder: JobFolder,

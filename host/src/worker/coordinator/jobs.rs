@@ -4,7 +4,7 @@ use super::handle::{ClusterNews, Launch, LaunchReply, Request};
 use super::{Coordinator, Machine};
 use crate::blocking::blocking;
 use crate::worker::running::Running;
-use crate::worker::{WorkerContext, job_watch};
+use crate::worker::{WorkerContext, job_watch, staged_job};
 use sleap_rtc_base::disk::is_full;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobError, JobFolder, JobHandle, RunnerOptions, RunnerSettings, Unfinished};
@@ -180,7 +180,11 @@ impl LaunchedFor {
     async fn failed(self, context: &WorkerContext, folder: JobFolder, message: String) {
         match self {
             Self::Client(reply) => {
-                _ = reply.send(Err(Refusal::new(RefusalCode::Invalid, message)));
+                let refusal = Err(Refusal::new(RefusalCode::Invalid, message));
+                if reply.send(refusal).is_err() {
+                    // The connection that would have removed the folder has ended.
+                    staged_job::give_up(context, &folder).await;
+                }
             }
             Self::Queue => {
                 record_end(folder, JobOutcome::Failed { exit_code: None, message }).await;

@@ -35,6 +35,7 @@ pub(crate) use reservations::HandoverStep;
 use super::WorkerContext;
 use super::gpu_pool::GpuPool;
 use super::gpus::{measure_others, report_changes};
+use super::history;
 use super::queue_report::Waiting;
 use super::running::Running;
 use super::slots::{SlotGpus, mark_taken};
@@ -191,6 +192,8 @@ impl Coordinator {
     ) {
         self.apply_maintenance();
         self.find_jobs().await;
+        // It looks at the jobs that have ended, among them those that were just found without a process.
+        self.tasks.spawn(history::catch_up(self.context.clone()));
         self.start_and_report_waiting();
         self.publish().await;
         loop {

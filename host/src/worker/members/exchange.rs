@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
 /// How often digests are sent when nothing changes, and last-seen times are saved.
@@ -137,6 +138,9 @@ impl Exchange {
         let mut changes = self.members.list.subscribe();
         self.greet_others(true).await;
         let mut again = None;
+        let mut greeting = tokio::time::interval(GREET_EVERY);
+        greeting.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        greeting.reset();
         loop {
             tokio::select! {
                 Some(note) = unread.recv() => {
@@ -156,7 +160,7 @@ impl Exchange {
                     again = None;
                     self.greet_others(false).await;
                 }
-                () = tokio::time::sleep(GREET_EVERY) => {
+                _ = greeting.tick() => {
                     self.save().await;
                     self.greet_others(false).await;
                 }

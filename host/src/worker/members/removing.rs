@@ -4,6 +4,7 @@ use super::member_list::MemberListEntries;
 use super::report::{OtherWorker, RemovalReport};
 use super::{Exchange, Members, MembersError, RemoveError};
 use crate::blocking::{Panicked, blocking};
+use crate::worker::coordinator::CoordinatorHandle;
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
@@ -49,8 +50,9 @@ pub(crate) async fn remove(
     info!(device = device.short(), ?jobs, "removed from the room");
     let (saving, folder) = (members.clone(), state_dir.to_owned());
     blocking(move || saving.save()).await??;
-    let running = blocking(move || running_of(&folder, |owner| *owner == device).len()).await?;
-    // Timing out is no error: the report says who has not confirmed.
+    let unfinished =
+        blocking(move || unfinished_of(&folder, |owner| *owner == device).len()).await?;
+    // A timeout is not an error: the report lists the workers that have not confirmed.
     let _ = timeout(CONFIRM, exchange.until_all_agree(&members.other_workers())).await;
     let agreeing: HashSet<DeviceId> = exchange.agreeing().into_iter().collect();
     let others = members.other_workers().into_iter();
@@ -60,7 +62,7 @@ pub(crate) async fn remove(
         name,
         key: device.short(),
         jobs,
-        running,
+        unfinished,
         refused_by,
         unheard,
         python: false,
@@ -89,19 +91,24 @@ impl Members {
     }
 }
 
-/// The running jobs whose owner's device is `meant`.
-fn running_of(state_dir: &Path, meant: impl Fn(&DeviceId) -> bool) -> Vec<JobFolder> {
-    let is_running = |folder: &JobFolder| {
-        matches!(folder.record().map(|record| record.state), Ok(JobState::Running { .. }))
+/// The jobs that run or wait, and whose owner's device is `meant`.
+fn unfinished_of(state_dir: &Path, meant: impl Fn(&DeviceId) -> bool) -> Vec<JobFolder> {
+    let is_unfinished = |folder: &JobFolder| {
+        let state = folder.record().map(|record| record.state);
+        matches!(state, Ok(JobState::Running { .. } | JobState::Queued(_)))
     };
     let mut folders = JobFolder::all(state_dir);
-    folders.retain(|folder| folder.device().is_some_and(&meant) && is_running(folder));
+    folders.retain(|folder| folder.device().is_some_and(&meant) && is_unfinished(folder));
     folders
 }
 
 /// Cancels the jobs of removed members if the operator asked for that, on any worker. Runs until it is
 /// dropped.
-pub(crate) async fn cancel_jobs(members: Arc<Members>, state_dir: PathBuf) {
+pub(crate) async fn cancel_jobs(
+    members: Arc<Members>,
+    state_dir: PathBuf,
+    coordinator: CoordinatorHandle,
+) {
     let mut changes = members.list.subscribe();
     loop {
         let cancelled: HashSet<DeviceId> = {
@@ -112,9 +119,13 @@ pub(crate) async fn cancel_jobs(members: Arc<Members>, state_dir: PathBuf) {
         };
         if !cancelled.is_empty() {
             let folder = state_dir.clone();
-            let jobs = blocking(move || running_of(&folder, |owner| cancelled.contains(owner)));
+            let jobs = blocking(move || unfinished_of(&folder, |owner| cancelled.contains(owner)));
             for job in jobs.await.unwrap_or_default() {
-                cancel(&job).await;
+                info!(job = %job.id(), "cancelling the job of a device that was removed from the room");
+                // One that waits has no process that could be told.
+                if !coordinator.withdraw(job.id()).await {
+                    cancel(&job).await;
+                }
             }
         }
         // The sender is in `members`.
@@ -123,7 +134,6 @@ pub(crate) async fn cancel_jobs(members: Arc<Members>, state_dir: PathBuf) {
 }
 
 async fn cancel(job: &JobFolder) {
-    info!(job = %job.id(), "cancelling the job of a device that was removed from the room");
     let sent = match JobHandle::attach(job).await {
         Ok(handle) => handle.command(JobCommand::Cancel).await,
         Err(error) => Err(error),

@@ -105,8 +105,8 @@ pub struct RemovalReport {
     pub(crate) name: String,
     pub(crate) key: String,
     pub(crate) jobs: JobsLeft,
-    /// Its running jobs on this worker.
-    pub(crate) running: usize,
+    /// Its jobs on this worker that run or wait.
+    pub(crate) unfinished: usize,
     /// The other workers that have confirmed.
     pub(crate) refused_by: Vec<OtherWorker>,
     /// Those that have not.
@@ -137,14 +137,14 @@ impl RemovalReport {
                 names(&self.unheard)
             ));
         }
-        match (self.running, self.jobs) {
+        match (self.unfinished, self.jobs) {
             (0, _) => {}
             (jobs, JobsLeft::Continue) => lines.push(format!(
-                "Its jobs that run here ({jobs}) go on, and nobody can fetch their results; `--cancel-jobs` \
-                 would have ended them."
+                "Its jobs that run or wait here ({jobs}) continue, and nobody can fetch their results; \
+                 `--cancel-jobs` would have ended them."
             )),
             (jobs, JobsLeft::Cancel) => {
-                lines.push(format!("Its jobs that run here ({jobs}) are cancelled."));
+                lines.push(format!("Its jobs that run or wait here ({jobs}) are cancelled."));
             }
         }
         lines.push(
@@ -215,7 +215,7 @@ mod tests {
             name: "bob@x".into(),
             key: "1234567890".into(),
             jobs: JobsLeft::Continue,
-            running: 1,
+            unfinished: 1,
             refused_by: vec![other("gpu2"), other("gpu3")],
             unheard: vec![other("gpu4")],
             python: true,
