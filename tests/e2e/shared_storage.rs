@@ -1,5 +1,6 @@
 //! Both sides see the same file system, so paths are sent instead of files.
 
+use crate::reconnect::wait_training;
 use crate::support::*;
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
@@ -11,10 +12,14 @@ struct Shared {
 }
 
 fn shared() -> Shared {
+    shared_with(|setup| setup)
+}
+
+fn shared_with(change: impl FnOnce(WorkerSetup) -> WorkerSetup) -> Shared {
     let site = Site::new();
     let server = site.server();
     let root = site.folder("shared");
-    let setup = TestWorker::setup(&site, "worker");
+    let setup = change(TestWorker::setup(&site, "worker"));
     let worker = setup.arguments(&["--shared-storage-root", root.to_str().unwrap()]).start(&server);
     Shared { site, server, worker, root }
 }
@@ -52,6 +57,26 @@ fn no_inference_leaves_the_script_alone_on_shared_storage() {
         client.arguments(more).run().assert_code(0);
         assert_eq!(shared.worker.trainer_starts().len(), count);
     }
+}
+
+#[test]
+fn results_of_a_job_that_ended_without_its_worker_are_there_when_it_is_back() {
+    let mut shared = shared_with(|setup| setup.env("FAKE_SLEAP_BATCH_S", "0.3"));
+    let package = shared.root.join("labels.pkg.zip");
+    fs::copy(fixture("train_single.zip"), &package).unwrap();
+    let output = shared.root.join("out");
+    let mut client = shared.train(package, output.clone()).arguments(&["--log"]).start();
+    wait_training(&mut client);
+    client.kill();
+    shared.worker.kill();
+    wait_for("the end of the job", A_WHILE, || {
+        shared.worker.jobs()[0].to_string().contains("finished").then_some(())
+    });
+    let best = || files_below(&output).iter().any(|file| file.ends_with("best.ckpt"));
+    assert!(!best(), "nobody was there to deliver them");
+    let worker = shared.worker.start_again("");
+    wait_for("the results", SOON, || best().then_some(()));
+    worker.wait_idle(&shared.site, &shared.server);
 }
 
 #[test]

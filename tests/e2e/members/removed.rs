@@ -2,6 +2,7 @@
 
 use super::{Laptop, room, row};
 use crate::evil::{EvilServer, Plot};
+use crate::queue::Waiting;
 use crate::reconnect::wait_training;
 use crate::resume::wait_verified;
 use crate::support::*;
@@ -110,7 +111,7 @@ fn its_running_job_goes_on_and_nobody_fetches_the_result() {
     let mut client = eve.train(&site, &worker).start();
     wait_training(&mut client);
     let removed = room(&worker, &["remove", &eve.name()]);
-    removed.assert_code(0).assert_says(&["run here (1) go on"]);
+    removed.assert_code(0).assert_says(&["run or wait here (1) continue"]);
     assert_eq!(client.wait(SOON), 9, "{}", client.transcript());
     assert!(client.transcript().contains(REMOVED), "{}", client.transcript());
     let job = worker.jobs()[0]["spec"]["id"].as_str().unwrap().to_owned();
@@ -132,6 +133,25 @@ fn its_running_job_goes_on_and_nobody_fetches_the_result() {
 }
 
 #[test]
+fn its_waiting_job_never_starts_if_the_operator_cancels_its_jobs() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = slow(&site, "worker").start(&server);
+    let mut eve = Laptop::pair(&site, &worker, "eve", &[]);
+    let mut ada = Laptop::pair(&site, &worker, "ada", &[]);
+    let mut first = ada.train(&site, &worker).arguments(&["--log"]).start();
+    wait_training(&mut first);
+    let mut waiting = Waiting::start(eve.train(&site, &worker).arguments(&["--wait"]));
+    waiting.sees("in line");
+    let removed = room(&worker, &["remove", &eve.name(), "--cancel-jobs"]);
+    removed.assert_code(0).assert_says(&["run or wait here (1) are cancelled"]);
+    assert_eq!(waiting.process.wait(SOON), 9, "{}", waiting.process.transcript());
+    assert_eq!(first.wait(A_WHILE), 0, "{}", first.transcript());
+    worker.wait_idle(&site, &server);
+    assert_eq!(worker.trainer_starts().len(), 1, "the removed member's job has not run");
+}
+
+#[test]
 fn its_running_jobs_are_cancelled_on_every_worker_if_the_operator_says_so() {
     let site = Site::new();
     let server = site.server();
@@ -142,7 +162,7 @@ fn its_running_jobs_are_cancelled_on_every_worker_if_the_operator_says_so() {
     let mut clients = [&first, &second].map(|worker| eve.train(&site, worker).start());
     clients.iter_mut().for_each(wait_training);
     let removed = room(&first, &["remove", &eve.name(), "--cancel-jobs"]);
-    removed.assert_code(0).assert_says(&["run here (1) are cancelled"]);
+    removed.assert_code(0).assert_says(&["run or wait here (1) are cancelled"]);
     for client in &mut clients {
         assert_eq!(client.wait(SOON), 9, "{}", client.transcript());
     }
