@@ -83,6 +83,6 @@ pub(crate) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Resu
         let text = format!("cannot write the results: {}", WithCauses(&error));
         Refusal::new(RefusalCode::Invalid, text)
     })?;
-    folder.mark_fetched(now_ms());
-    Ok(())
+    let fetched = folder.clone();
+    Ok(blocking(move || fetched.mark_fetched(now_ms())).await?)
 }

@@ -202,8 +202,11 @@ async fn stage(
     }
     match shared.zip(spec.shared.as_ref()) {
         Some((places, paths)) => {
-            link.meanwhile(delivery::claim_output(&places, paths)).await?;
-            link.meanwhile(delivery::take_in_place(&folder, places.input)).await?;
+            let take = async {
+                delivery::claim_output(&places, paths).await?;
+                delivery::take_in_place(&folder, places.input).await
+            };
+            queue_status::announced(client, link, "it is copying the package", take).await??;
         }
         None if has_package => {}
         None => upload = receive(client, link, upload).await?,
@@ -213,7 +216,7 @@ async fn stage(
         admission::check_files(context, &folder, &spec.description).await?;
         upload.staged.start(client).await
     };
-    Ok(link.meanwhile(starting).await?)
+    Ok(queue_status::announced(client, link, "it is checking the package", starting).await??)
 }
 
 /// Receives the package. When the connection is lost, waits for the client to reconnect.
@@ -422,7 +425,8 @@ async fn send_results(
     by: Delivery,
 ) -> Result<(), ConnectionError> {
     if by == Delivery::SharedStorage && folder.spec().shared.is_some() {
-        link.meanwhile(delivery::deliver(&client.context, folder)).await?;
+        let delivery = delivery::deliver(&client.context, folder);
+        queue_status::announced(client, link, "it is copying the results", delivery).await??;
         return Ok(link.send(&WorkerFrame::Transfer(TransferFrame::Complete)).await?);
     }
     let (results, hashes) = (folder.results_dir(), client.context.hashes.clone());

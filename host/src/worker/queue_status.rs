@@ -26,13 +26,23 @@ pub(crate) async fn until_searched(
     client: &Client,
     link: &mut WorkerEnd,
 ) -> Result<(), ConnectionError> {
-    let mut searched = pin!(client.context.trainers_searched());
+    let what = "it has just started and is checking its trainer";
+    Ok(announced(client, link, what, client.context.trainers_searched()).await??)
+}
+
+/// Does `work`. As long as that takes, tells the client every second what the worker is doing.
+pub(crate) async fn announced<T>(
+    client: &Client,
+    link: &mut WorkerEnd,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, ConnectionError> {
+    let mut work = pin!(work);
     loop {
-        if let Ok(searched) = timeout(PREPARING, link.meanwhile(searched.as_mut())).await {
-            return Ok(searched?);
+        if let Ok(done) = timeout(PREPARING, link.meanwhile(work.as_mut())).await {
+            return Ok(done);
         }
-        let what = "it has just started and is checking its trainer".to_owned();
-        link.send(&WorkerFrame::Preparing { what }).await?;
+        link.send(&WorkerFrame::Preparing { what: what.to_owned() }).await?;
         // The client is not to blame, so its place stays.
         client.coordinator.step(&client.caller.peer, HandoverStep::Delayed).await;
     }

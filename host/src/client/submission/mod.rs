@@ -45,8 +45,10 @@ use tokio::sync::watch;
 
 /// How long a worker may take to answer a submission, which includes its policies.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
-/// How long a worker may take to check the files, from the package's last byte to the first event.
+/// How long a worker may be silent while it checks or copies the files, from the package's last byte to the first event.
 const STAGE_LIMIT: Duration = Duration::from_secs(120);
+/// How long that may take if the worker reports that it is at work.
+const STAGE_AT_MOST: Duration = Duration::from_secs(1800);
 /// How long the last message may take to reach the worker.
 const FLUSH: Duration = Duration::from_secs(5);
 const WHILE_IT_RAN: &str = "while the job ran";
@@ -330,7 +332,8 @@ impl<'a> Submission<'a> {
         if let Some(outcome) = status.outcome.clone().filter(|_| seen >= status.last_event) {
             return Ok(outcome);
         }
-        let mut awaited = Some(Instant::now() + STAGE_LIMIT);
+        let begun = Instant::now();
+        let mut awaited = Some(begun + STAGE_LIMIT);
         loop {
             if let Some(outcome) = self.cursor.outcome() {
                 return Ok(outcome.clone());
@@ -363,6 +366,10 @@ impl<'a> Submission<'a> {
                     // The worker has checked the files.
                     awaited = None;
                     self.wait_in_queue(&news);
+                }
+                WorkerFrame::Preparing { .. } => {
+                    awaited = awaited
+                        .and(Some((Instant::now() + STAGE_LIMIT).min(begun + STAGE_AT_MOST)));
                 }
                 frame => refused(frame)?,
             }

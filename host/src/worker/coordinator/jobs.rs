@@ -26,9 +26,13 @@ impl Coordinator {
     /// Finds the jobs that an earlier run of this worker has left. Running ones keep their slots.
     pub(crate) async fn find_jobs(&mut self) {
         let Unfinished { begun, queued } = JobFolder::unfinished(&self.context.state_dir);
-        for folder in begun {
+        // All at once, because a process that does not answer is waited for.
+        let attach = async |folder: JobFolder| (JobHandle::attach(&folder).await, folder);
+        let attaching = begun.into_iter().map(|folder| tokio::spawn(attach(folder)));
+        for attached in attaching.collect::<Vec<_>>() {
+            let Ok((attached, folder)) = attached.await else { continue };
             let job = folder.id().clone();
-            let handle = match JobHandle::attach(&folder).await {
+            let handle = match attached {
                 Ok(handle) => handle,
                 Err(error) => {
                     // The process of a job that waited has died before it began.

@@ -166,7 +166,8 @@ impl Reservations {
         let wait = match step {
             HandoverStep::Offered => reach(Reached::Offered).then_some(RESERVATION),
             HandoverStep::Connected => reach(Reached::Connected).then_some(FIRST_FRAME),
-            HandoverStep::Delayed => Some(FIRST_FRAME),
+            // A holder that sends has more time already.
+            HandoverStep::Delayed => (holder.stage < Reached::Sending).then_some(FIRST_FRAME),
             HandoverStep::Introduced(user) => {
                 let is_new = reach(Reached::Introduced);
                 holder.user = user.map(|user| Printable::line(&user, USER_CHARS));
@@ -271,6 +272,7 @@ mod tests {
             (HandoverStep::Received, Some(PROGRESS)),
             (HandoverStep::Lost(RESERVATION), Some(RESERVATION + PROGRESS)),
             (HandoverStep::Complete, Some(CHECKING)),
+            (HandoverStep::Delayed, None),
         ] {
             assert_eq!(step(step_made.clone()), wait, "{step_made:?}");
         }

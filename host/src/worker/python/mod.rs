@@ -294,7 +294,8 @@ async fn follow(
         send_result(link, &result).await?;
         if link.flush(FLUSH).await.is_ok() {
             info!(job = %folder.id(), bytes = result.meta.size, "the client has the result");
-            folder.mark_fetched(now_ms());
+            let fetched = folder.clone();
+            blocking(move || fetched.mark_fetched(now_ms())).await?;
         }
     }
     for text in texts.after_result() {
