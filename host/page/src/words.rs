@@ -13,7 +13,7 @@ const MESSAGE_CHARS: usize = 2_000;
 
 /// What people call a worker.
 pub fn worker_name(facts: &WorkerFacts) -> Printable {
-    Printable::name(facts.name(), NAME_CHARS)
+    Printable::line(facts.name(), NAME_CHARS)
 }
 
 /// Its GPU, or what it has instead.
