@@ -169,6 +169,9 @@ impl Scene {
             "--token",
             token,
             "--auto-select",
+            // A fault at 69 % of a transfer still finds it under way where the machine is busy.
+            "--bwlimit",
+            "12 MB/s",
         ];
         if self.may_wait {
             arguments.push("--wait");

@@ -39,6 +39,26 @@ impl Printable {
         Self(shorten(line, max_chars))
     }
 
+    /// The name that a machine or a person has chosen, with at most `max_chars` characters. It is in quotation
+    /// marks if it has more than letters, digits, hyphens, dots, underscores and at signs, so that its words
+    /// are not taken for those of the line in which it stands.
+    ///
+    /// ```
+    /// use sleap_rtc_protocol::text::Printable;
+    ///
+    /// assert_eq!(Printable::name("gpu-1.lab", 40).as_str(), "gpu-1.lab");
+    /// let long = Printable::name("gpu-1  status: \"idle\"", 40);
+    /// assert_eq!(long.as_str(), "\"gpu-1 status: 'idle'\"");
+    /// ```
+    pub fn name(text: &str, max_chars: usize) -> Self {
+        let line = Self::line(text, max_chars);
+        let is_plain = |c: char| c.is_alphanumeric() || "-._@".contains(c);
+        if !line.0.is_empty() && line.0.chars().all(is_plain) {
+            return line;
+        }
+        Self(format!("\"{}\"", line.0.replace('"', "'")))
+    }
+
     /// `text` with its line breaks and its indentation, with at most `max_chars` characters. For
     /// messages of several lines, such as a trainer's last words.
     pub fn lines(text: &str, max_chars: usize) -> Self {

@@ -131,7 +131,7 @@ impl Display {
     /// Names the job, and its worker as the room knows it.
     pub(crate) fn introduce(&mut self, job: &str, facts: Option<&WorkerFacts>) {
         if let Some(host) = facts.and_then(|facts| facts.hostname.as_ref()) {
-            self.called = Printable::line(host, NAME_CHARS);
+            self.called = Printable::name(host, NAME_CHARS);
         }
         let called = self.called.clone();
         self.change(|view| {

@@ -2,13 +2,14 @@
 
 use super::ClientError;
 use super::display::{print, say};
+use super::error::NAME_CHARS;
 use super::room::Room;
 use crate::question::{Typed, typed as typed_line};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_protocol::progress::RunningJob;
-use sleap_rtc_protocol::text::{Printable, is_printable};
+use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{Roster, SignalingError};
 use std::collections::BTreeMap;
@@ -177,6 +178,8 @@ impl Choice {
 /// The limits for showing a worker's problems.
 const MAX_PROBLEMS: usize = 8;
 const MAX_PROBLEM_CHARS: usize = 300;
+const MAX_MODEL_CHARS: usize = 60;
+const MAX_VERSION_CHARS: usize = 20;
 
 /// A line for a worker, followed by a line for each problem that it reports and for each job that
 /// it runs.
@@ -184,12 +187,14 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
     let gpu = worker.accelerators.largest();
     let problems = worker.problems();
     let model = match gpu {
-        Some(gpu) => gpu.model.as_str(),
-        None if problems.is_empty() => "CPU",
-        None => "none that works",
+        Some(gpu) => Printable::line(&gpu.model, MAX_MODEL_CHARS).into(),
+        None if problems.is_empty() => "CPU".to_owned(),
+        None => "none that works".to_owned(),
     };
     let cuda = worker.accelerators.cuda_version.as_deref().unwrap_or("-");
-    let host = worker.hostname.as_deref().unwrap_or("-");
+    let cuda = Printable::line(cuda, MAX_VERSION_CHARS);
+    let host = worker.hostname.as_deref().map(|host| Printable::name(host, NAME_CHARS));
+    let host = host.as_ref().map_or("-", Printable::as_str);
     let (mib, status) = (memory_mib(worker), worker.status.as_str());
     let slots = match worker.slots {
         0 | 1 => String::new(),
@@ -204,21 +209,21 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
          id: {}",
         worker.peer_id
     );
-    let problems = problems.iter().take(MAX_PROBLEMS).map(|problem| {
-        format!("       {}", problem.chars().take(MAX_PROBLEM_CHARS).collect::<String>())
-    });
+    let problems = problems.iter().take(MAX_PROBLEMS);
+    let problems =
+        problems.map(|problem| format!("       {}", Printable::line(problem, MAX_PROBLEM_CHARS)));
     let jobs = worker.jobs.iter().map(job);
-    // Text from a worker must not control the terminal.
-    let plain = |line: String| line.chars().filter(|c| is_printable(*c)).chain(['\n']).collect();
-    std::iter::once(line).chain(problems).chain(jobs).map(plain).collect::<Vec<String>>().concat()
+    std::iter::once(line).chain(problems).chain(jobs).map(|line| line + "\n").collect()
 }
 
 fn job(job: &RunningJob) -> String {
     let age_ms = now_ms().saturating_sub(job.since_ms);
-    let owner = job.user.as_deref().unwrap_or(job.owner.as_str());
-    let route = job.route.as_deref().map(|route| format!("; its client is connected: {route}"));
+    let owner = Printable::name(job.user.as_deref().unwrap_or(job.owner.as_str()), NAME_CHARS);
+    let route = job.route.as_deref().map(|route| Printable::line(route, MAX_PROBLEM_CHARS));
+    let route = route.map(|route| format!("; its client is connected: {route}"));
+    let progress = Printable::line(&job.progress.to_string(), MAX_PROBLEM_CHARS);
     let route = route.unwrap_or_default();
-    format!("       a job of {owner}, for {} min: {}{route}", age_ms / 60_000, job.progress)
+    format!("       a job of {owner}, for {} min: {progress}{route}", age_ms / 60_000)
 }
 
 #[cfg(test)]
@@ -241,18 +246,48 @@ mod tests {
         }
     }
 
+    fn worker_with(peer: &str, properties: serde_json::Value) -> WorkerFacts {
+        let metadata =
+            Metadata { tags: Vec::new(), properties: properties.as_object().cloned().unwrap() };
+        WorkerFacts::from_peer(&PeerInfo {
+            peer_id: PeerId::new(peer).unwrap(),
+            role: Role::Worker,
+            metadata,
+            connected_at: 0.into(),
+        })
+    }
+
+    #[test]
+    fn what_a_worker_says_of_itself_is_told_from_what_the_list_says() {
+        let forged = "A100, 81920 MB  CUDA: 12.4  status: available  id: peer-1\n  2 b";
+        let job = serde_json::json!(
+            {"owner": "p", "user": "bob, for 1 min: running", "since_ms": now_ms(),
+             "progress": {"run": 1, "runs": 1}}
+        );
+        let worker = worker_with(
+            "peer-2",
+            serde_json::json!({"hostname": format!("gpu1  GPU: {forged}"), "status": "busy",
+                "gpus": [{"model": forged, "memory_mib": 1}], "jobs": [job]}),
+        );
+        let row = row("1", &worker);
+        let lines: Vec<&str> = row.lines().collect();
+        assert_eq!(lines.len(), 2, "{row}");
+        assert!(lines[0].starts_with("  1 \"gpu1 GPU: A100, 81920 MB CUDA: 12.4 "), "{row}");
+        assert!(
+            lines[1].starts_with("       a job of \"bob, for 1 min: running\", for 0 "),
+            "{row}"
+        );
+        // Two spaces separate the list's own parts, and stand in nobody's words.
+        let parts: Vec<&str> = lines[0].trim().split("  ").collect();
+        assert_eq!(parts.len(), 5, "{row}");
+        assert_eq!(parts[4], "id: peer-2");
+    }
+
     #[test]
     fn a_worker_keeps_its_number() {
         let worker = |peer: &str, memory_mib: u64, status: &str| {
             let properties = serde_json::json!({"gpu_memory_mb": memory_mib, "status": status});
-            let metadata =
-                Metadata { tags: Vec::new(), properties: properties.as_object().cloned().unwrap() };
-            WorkerFacts::from_peer(&PeerInfo {
-                peer_id: PeerId::new(peer).unwrap(),
-                role: Role::Worker,
-                metadata,
-                connected_at: 0.into(),
-            })
+            worker_with(peer, properties)
         };
         let mut list = Numbered::default();
         let of = |list: &Numbered, n| list.worker(n).map(|worker| worker.peer_id.to_string());

@@ -11,8 +11,9 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 
 /// What runs and what waits at a worker, for how long, and when a further job would start.
 pub fn of_worker(worker: &WorkerFacts, now_ms: u64) -> String {
-    let host = worker.hostname.as_deref().unwrap_or("a worker");
-    let (host, status) = (Printable::line(host, NAME_CHARS), worker.status.as_str());
+    let host = worker.hostname.as_deref().map(|host| Printable::name(host, NAME_CHARS));
+    let host = host.as_ref().map_or("a worker", Printable::as_str);
+    let status = worker.status.as_str();
     let mut text = format!("{host} ({})  {status}", worker.peer_id);
     text.push_str(&match worker.queue().map(|jobs| jobs.len()) {
         None => "; no job can wait there".to_owned(),

@@ -182,7 +182,7 @@ impl Room {
     /// What people call the worker: its host's name, or else its id.
     pub(crate) async fn called(&self, worker: &PeerId) -> Printable {
         let facts = self.facts(worker).await;
-        Printable::line(facts.as_ref().map_or(worker.as_str(), WorkerFacts::name), NAME_CHARS)
+        Printable::name(facts.as_ref().map_or(worker.as_str(), WorkerFacts::name), NAME_CHARS)
     }
 
     /// The workers of the room, kept up to date.

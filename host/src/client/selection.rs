@@ -110,7 +110,10 @@ async fn direct(
 }
 
 fn name(worker: &WorkerFacts) -> Printable {
-    Printable::line(worker.hostname.as_deref().unwrap_or("a worker"), NAME_CHARS)
+    match worker.hostname.as_deref() {
+        Some(host) => Printable::name(host, NAME_CHARS),
+        None => Printable::line("a worker", NAME_CHARS),
+    }
 }
 
 /// The search for a worker, which continues if the chosen one does not take the job after all.

@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// The longest wait. All peers return within ten seconds after a server has restarted.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(8);
+/// A registration that was held for this long is taken back at once from another program.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How often a server is pinged where there is another one.
 const PING_OFTEN: Duration = Duration::from_millis(1500);
 /// How long a server may be silent where there is another one: two pings were not answered.
@@ -147,7 +149,8 @@ impl Task {
 
     async fn serve(&mut self, connection: &mut Connection) -> Ended {
         let Watchfulness { ping_every, silence_limit } = Watchfulness::at(&self.servers);
-        let mut heard = Instant::now();
+        let begun = Instant::now();
+        let mut heard = begun;
         let mut ping = interval(ping_every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -164,36 +167,38 @@ impl Task {
                             if let Some(answer) = self.receive(&text)
                                 && !send(connection, &answer).await
                             {
-                                return lost(None);
+                                return lost();
                             }
                         }
-                        Some(Ok(Message::Close(frame))) => return lost(frame.as_ref()),
+                        Some(Ok(Message::Close(frame))) => {
+                            return closed(frame.as_ref(), begun.elapsed());
+                        }
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {
                             tracing::debug!(%error, "the signaling connection failed");
-                            return lost(None);
+                            return lost();
                         }
-                        None => return lost(None),
+                        None => return lost(),
                     }
                     continue;
                 }
                 _ = ping.tick() => {
                     if !write(connection, Message::Ping(Bytes::new())).await {
-                        return lost(None);
+                        return lost();
                     }
                     continue;
                 }
-                () = sleep_until((heard + silence_limit).into()) => return lost(None),
+                () = sleep_until((heard + silence_limit).into()) => return lost(),
                 () = sleap_rtc_base::deadline::reached(ice_again) => {
                     self.ice_again = None;
                     if !send(connection, &self.get_ice_servers()).await {
-                        return lost(None);
+                        return lost();
                     }
                     continue;
                 }
             };
             if !self.execute(connection, outgoing).await {
-                return lost(None);
+                return lost();
             }
         }
     }
@@ -449,19 +454,30 @@ async fn write(connection: &mut Connection, message: Message) -> bool {
     matches!(timeout(WRITE_DEADLINE, connection.send(message)).await, Ok(Ok(())))
 }
 
-fn lost(close: Option<&CloseFrame>) -> Ended {
-    let code = close.map(|frame| u16::from(frame.code));
-    tracing::warn!(?code, "the connection to the signaling server is lost");
-    // Another program uses our identity. If both took it back at once, they would never stop.
-    let replaced = code == Some(CLOSE_REPLACED);
-    if replaced {
-        tracing::warn!(
-            "another program has registered as this peer and takes its place: where a worker's state \
-             folder was copied, start one of both with a folder of its own (--state-dir) or as a new \
-             worker (--new-room)"
-        );
+fn lost() -> Ended {
+    tracing::warn!("the connection to the signaling server is lost");
+    Ended::Lost(Duration::ZERO)
+}
+
+/// The server has closed a connection that was registered for `held`.
+fn closed(frame: Option<&CloseFrame>, held: Duration) -> Ended {
+    let code = frame.map(|frame| u16::from(frame.code));
+    if code != Some(CLOSE_REPLACED) {
+        tracing::warn!(?code, "the connection to the signaling server is lost");
+        return Ended::Lost(Duration::ZERO);
     }
-    Ended::Lost(if replaced { BACKOFF_LONGEST } else { Duration::ZERO })
+    tracing::warn!(
+        "another program has registered as this peer and takes its place: where a worker's state \
+         folder was copied, start one of both with a folder of its own (--state-dir) or as a new \
+         worker (--new-room)"
+    );
+    Ended::Lost(before_return(held))
+}
+
+/// How long to wait before the place is taken back from another program. If both took it back at once,
+/// they would never stop; so it is the one that has had it for longer, and a thief waits.
+fn before_return(held: Duration) -> Duration {
+    if held < SETTLED { BACKOFF_LONGEST } else { Duration::ZERO }
 }
 
 /// Sends the close frame and waits for the server's: by then the room knows that the peer left.
@@ -469,5 +485,19 @@ async fn close(connection: &mut Connection) {
     let frame = CloseFrame { code: CloseCode::Normal, reason: "the peer leaves".into() };
     if connection.close(Some(frame)).await.is_ok() {
         while let Some(Ok(_)) = connection.next().await {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_programs_with_one_identity_the_earlier_one_keeps_its_place() {
+        let moment = Duration::from_millis(300);
+        assert_eq!(before_return(Duration::from_secs(3600)), Duration::ZERO);
+        assert_eq!(before_return(moment), BACKOFF_LONGEST);
+        // Each time that the later one returns, the earlier one has had the place for that long.
+        assert_eq!(before_return(BACKOFF_LONGEST - moment), Duration::ZERO);
     }
 }

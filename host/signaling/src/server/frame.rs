@@ -272,6 +272,13 @@ impl FrameRefusal {
         Self::new(Code::InvalidMessage, message)
     }
 
+    /// The answer where the sender's share of the target's queue is full.
+    pub(crate) fn not_read(target: &PeerId) -> Self {
+        let message =
+            format!("{target} has not read yet what you sent it before; send less, or wait");
+        Self::new(Code::DeliveryFailed, message)
+    }
+
     /// The answer to a program that tries to log in with an account.
     pub(crate) fn wants_accounts() -> Self {
         Self::new(

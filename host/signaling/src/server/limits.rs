@@ -28,7 +28,8 @@ pub struct Limits {
     pub sockets_per_address: usize,
     /// How long a socket may stay without registering.
     pub register_within: Duration,
-    /// The most frames that wait for a slow reader.
+    /// The most frames that wait for a slow reader, of all senders together. A sender may use as much
+    /// of this as it leaves free.
     pub queue_frames: usize,
     /// The most bytes of these frames, in total.
     pub queue_bytes: usize,

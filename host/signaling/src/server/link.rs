@@ -1,14 +1,14 @@
-//! The link from the server to a peer: a bounded queue in front of its socket, and the pending
-//! changes of a watched list. Pending changes are merged, so a slow watcher costs little and misses
+//! The link from the server to a peer: a bounded queue in front of its socket, with a share for each
+//! sender, and the pending changes of a watched list. Pending changes are merged, so a slow watcher costs little and misses
 //! nothing. In a cluster a peer may be at another server instead.
 
 use super::Limits;
 use super::cluster::RemoteLink;
+use super::fair_queue::FairQueue;
 use crate::rooms::{ListChange, Listener};
 use crate::server::pending_changes::PendingChanges;
 use parking_lot::{Mutex, MutexGuard};
 use sleap_rtc_protocol::ids::PeerId;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -26,15 +26,12 @@ pub(crate) enum CloseReason {
     Replaced,
     /// The peer, or its room, was deleted.
     Deleted,
-    /// It does not read its messages.
-    TooSlow,
 }
 
 /// The queue of one socket.
 #[derive(Debug, Default)]
 struct Outbox {
-    frames: VecDeque<Utf8Bytes>,
-    bytes: usize,
+    frames: FairQueue,
     /// Boxed, since most peers watch nothing.
     changes: Option<Box<PendingChanges>>,
     close_reason: Option<CloseReason>,
@@ -65,10 +62,10 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    /// Passes a frame on, and returns whether that was possible.
-    pub(crate) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
+    /// Passes a frame of `sender` on, and returns whether that was possible.
+    pub(crate) fn deliver(&self, sender: &PeerId, frame: Utf8Bytes, limits: &Limits) -> bool {
         match self {
-            Self::Here(link) => link.deliver(frame, limits),
+            Self::Here(link) => link.deliver(sender, frame, limits),
             Self::Elsewhere(link) => link.deliver(&frame),
         }
     }
@@ -121,23 +118,15 @@ pub(crate) fn link() -> (SocketLink, Inbox) {
 }
 
 impl SocketLink {
-    /// Queues a frame and returns whether there was room. A full queue closes the peer's socket: a peer
-    /// that does not read must not fill the server's memory.
-    pub(crate) fn deliver(&self, frame: Utf8Bytes, limits: &Limits) -> bool {
+    /// Queues a frame, and returns whether there was room. A peer that reads slowly keeps its socket: what
+    /// fills the queue is not its doing. One that does not read at all loses it (`socket::write`).
+    pub(crate) fn deliver(&self, sender: &PeerId, frame: Utf8Bytes, limits: &Limits) -> bool {
         let mut outbox = self.0.outbox();
-        if outbox.closed {
-            return false;
-        }
-        let bytes = outbox.bytes + frame.len();
-        let fits = bytes <= limits.queue_bytes && outbox.frames.len() < limits.queue_frames;
-        if fits {
-            outbox.bytes = bytes;
-            outbox.frames.push_back(frame);
-        } else {
-            outbox.close_reason.get_or_insert(CloseReason::TooSlow);
-        }
+        let fits = !outbox.closed && outbox.frames.push(sender, frame, limits);
         drop(outbox);
-        self.0.filled.notify_one();
+        if fits {
+            self.0.filled.notify_one();
+        }
         fits
     }
 
@@ -195,12 +184,7 @@ impl Inbox {
         if let Some(why) = outbox.close_reason {
             return Taken::Outgoing(Outgoing::Close(why));
         }
-        if let Some(frame) = outbox.frames.pop_front() {
-            outbox.bytes -= frame.len();
-            if outbox.frames.is_empty() {
-                // Release the memory of a queue that was long once.
-                outbox.frames.shrink_to(8);
-            }
+        if let Some(frame) = outbox.frames.pop() {
             return Taken::Outgoing(Outgoing::Deliver(frame));
         }
         let now = Instant::now();
@@ -235,23 +219,32 @@ impl Drop for Inbox {
 mod tests {
     use super::*;
 
+    fn peer(n: usize) -> PeerId {
+        PeerId::new(format!("p{n}")).unwrap()
+    }
+
     #[tokio::test]
-    async fn a_full_queue_costs_the_socket() {
-        for frame in [Utf8Bytes::from("x"), Utf8Bytes::from("x".repeat(1024 * 1024))] {
-            let ((link, mut inbox), limits) = (link(), Limits::default());
-            let accepted = (0..1000).take_while(|_| link.deliver(frame.clone(), &limits)).count();
-            let expected = limits.queue_frames.min(limits.queue_bytes / frame.len());
-            assert_eq!(accepted, expected);
-            link.request_close(CloseReason::Replaced);
-            assert!(matches!(inbox.next().await, Outgoing::Close(CloseReason::TooSlow)));
+    async fn a_full_queue_refuses_frames_and_keeps_the_socket() {
+        let ((link, mut inbox), limits) = (link(), Limits::default());
+        let accepted = (0..1000).take_while(|_| link.deliver(&peer(1), "x".into(), &limits));
+        assert_eq!(accepted.count(), limits.queue_frames / 2);
+        assert!(link.deliver(&peer(2), "y".into(), &limits));
+        for expected in ["x", "y"] {
+            assert!(matches!(inbox.next().await, Outgoing::Deliver(it) if it.as_str() == expected));
         }
+        link.request_close(CloseReason::Replaced);
+        link.request_close(CloseReason::Deleted);
+        assert!(matches!(inbox.next().await, Outgoing::Close(CloseReason::Replaced)));
+        drop(inbox);
+        assert!(!link.deliver(&peer(2), "y".into(), &limits));
     }
 
     #[tokio::test]
     async fn a_reader_makes_room() {
         let (link, mut inbox) = link();
         for _ in 0..100 {
-            assert!(link.deliver("x".repeat(1024 * 1024).into(), &Limits::default()));
+            let frame = "x".repeat(1024 * 1024).into();
+            assert!(link.deliver(&peer(1), frame, &Limits::default()));
             assert!(matches!(inbox.next().await, Outgoing::Deliver(_)));
         }
     }
@@ -259,7 +252,6 @@ mod tests {
     #[tokio::test]
     async fn news_are_merged_and_never_cost_the_socket() {
         let (link, mut inbox) = link();
-        let peer = |n: usize| PeerId::new(format!("p{n}")).unwrap();
         let read = |outgoing| match outgoing {
             Outgoing::Deliver(frame) => serde_json::from_str::<serde_json::Value>(&frame).unwrap(),
             Outgoing::Close(why) => panic!("closed: {why:?}"),
@@ -271,7 +263,7 @@ mod tests {
             link.notify(&peer(1), ListChange::Here(r#"{"peer_id":"p1","n":2}"#.into()));
             link.notify(&peer(2), ListChange::Left);
         }
-        assert!(link.deliver("x".into(), &Limits::default()));
+        assert!(link.deliver(&peer(1), "x".into(), &Limits::default()));
         assert!(matches!(inbox.next().await, Outgoing::Deliver(frame) if frame.as_str() == "x"));
         let change = read(inbox.next().await);
         assert!(start.elapsed() >= CHANGES_EVERY);

@@ -96,7 +96,7 @@ fn readings(server: &Server) -> Vec<Reading> {
         ),
         total(
             "slow_readers",
-            "Sockets closed because their queue was full.",
+            "Sockets closed because their peers read nothing.",
             &counters.slow_readers,
         ),
         total("evicted", "Unregistered sockets closed to make room.", &counters.evicted),

@@ -367,12 +367,14 @@ impl Session {
         if head.kind == Kind::Quit && !self.server.rooms().may_send_away(peer, target) {
             return Err(FrameRefusal::invalid("only a worker sends a client away"));
         }
-        if !link.deliver(frame, &self.server.options.limits) {
-            let why = match &link {
-                Link::Here(_) => format!("{target} does not read what it is sent"),
-                Link::Elsewhere(_) => format!("the server of {target} cannot be reached now"),
-            };
-            return Err(FrameRefusal::new(Code::DeliveryFailed, why));
+        if !link.deliver(peer, frame, &self.server.options.limits) {
+            return Err(match &link {
+                Link::Here(_) => FrameRefusal::not_read(target),
+                Link::Elsewhere(_) => {
+                    let why = format!("the server of {target} cannot be reached now");
+                    FrameRefusal::new(Code::DeliveryFailed, why)
+                }
+            });
         }
         self.server.counters.forwarded.count();
         tracing::debug!(%target, kind = ?head.kind, "forwarded");

@@ -25,7 +25,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// the longest frame for as long as the socket lives.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Why a slow reader is closed.
+/// Why a peer that reads nothing is closed.
 const SLOW: &str = "the peer does not read what it is sent";
 
 /// Why a socket ends.
@@ -149,32 +149,39 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     async fn write(&mut self, message: Message) -> Result<(), End> {
         tokio::select! {
-            // A peer that does not read is closed while a write to it waits.
             why = self.inbox.close_requested() => Err(closing(why)),
-            written = timeout(WRITE_DEADLINE, send(self.ws, message)) => match written {
-                Ok(Ok(())) => Ok(()),
-                _ => Err(End::Gone),
-            },
+            sent = send(self.ws, message) => sent,
         }
     }
 }
 
-async fn send<S>(ws: &mut WebSocketStream<S>, message: Message) -> Result<(), Error>
+async fn send<S>(ws: &mut WebSocketStream<S>, message: Message) -> Result<(), End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut rest = match message {
         Message::Text(text) if text.len() > PIECE_BYTES => Bytes::from(text),
-        short => return ws.send(short).await,
+        short => return send_piece(ws, short).await,
     };
     let mut kind = Data::Text;
     while !rest.is_empty() {
         let piece = rest.split_to(rest.len().min(PIECE_BYTES));
         let frame = Frame::message(piece, OpCode::Data(kind), rest.is_empty());
-        ws.send(Message::Frame(frame)).await?;
+        send_piece(ws, Message::Frame(frame)).await?;
         kind = Data::Continue;
     }
     Ok(())
+}
+
+/// A peer that reads keeps its socket, however slow it is.
+async fn send_piece<S>(ws: &mut WebSocketStream<S>, piece: Message) -> Result<(), End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match timeout(WRITE_DEADLINE, ws.send(piece)).await {
+        Ok(sent) => sent.map_err(|_| End::Gone),
+        Err(_) => Err(End::Close(CloseCode::Policy, SLOW)),
+    }
 }
 
 async fn react(session: &mut Session, message: Message) -> Option<String> {
@@ -195,7 +202,6 @@ fn closing(why: CloseReason) -> End {
     let (code, reason) = match why {
         CloseReason::Replaced => (CLOSE_REPLACED, "the same peer registered on another socket"),
         CloseReason::Deleted => (CLOSE_DELETED, "the peer or its room was deleted"),
-        CloseReason::TooSlow => (1008, SLOW),
     };
     End::Close(CloseCode::from(code), reason)
 }

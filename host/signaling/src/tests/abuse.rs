@@ -1,6 +1,6 @@
 //! Peers that lie, guess, flood and do not read.
 
-use super::support::{TestServer, register, soon};
+use super::support::{Bare, TestServer, register, soon};
 use crate::client::PeerIdentity;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -252,14 +252,9 @@ async fn a_frame_that_is_too_long_ends_its_own_socket_only() {
     assert_eq!(other.next().await["type"], "peer_list");
 }
 
-#[tokio::test]
-async fn a_peer_that_does_not_read_loses_its_socket() {
-    let server = TestServer::start().await;
-    let (_, room) = server.room().await;
-    let (deaf, deaf_id) = server.member(&room).await;
-    let (loud, _) = server.member(&room).await;
-    let payload = "x".repeat(256 * 1024);
-    let frame = json!({"type": "peer_message", "to_peer_id": deaf_id.peer_id, "payload": payload});
+/// Sends a peer `payload` again and again until the server takes no more. Returns the refusal.
+async fn flood(loud: Bare, target: &PeerIdentity, payload: &str) -> Value {
+    let frame = json!({"type": "peer_message", "to_peer_id": target.peer_id, "payload": payload});
     let (mut write, mut read) = loud.ws.split();
     let shouting = async {
         loop {
@@ -273,24 +268,54 @@ async fn a_peer_that_does_not_read_loses_its_socket() {
             }
         }
     };
-    let refusal = soon("refusal", async {
+    soon("refusal", async {
         tokio::select! { refusal = refused => refusal, () = shouting => unreachable!() }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_flood_is_refused_and_its_target_still_hears_others() {
+    let server = TestServer::start().await;
+    let (_, room) = server.room().await;
+    let (mut slow, slow_id) = server.member(&room).await;
+    let (loud, _) = server.member(&room).await;
+    let (mut quiet, _) = server.member(&room).await;
+    let refusal = flood(loud, &slow_id, &"x".repeat(64 * 1024)).await;
     assert_eq!(refusal["code"], "DELIVERY_FAILED");
-    // It is gone from the room although its socket was never read.
-    let (mut looker, _) = server.member(&room).await;
-    soon("departure", async {
-        loop {
-            looker.send(json!({"type": "discover_peers"})).await;
-            let peers = looker.next().await["peers"].clone();
-            let gone = |peer: &Value| peer["peer_id"] != deaf_id.peer_id.as_str();
-            if peers.as_array().unwrap().iter().all(gone) {
-                break;
-            }
-            tokio::task::yield_now().await;
+    for n in 0..3 {
+        quiet
+            .send(json!({"type": "peer_message", "to_peer_id": slow_id.peer_id, "payload": n}))
+            .await;
+    }
+    // None of them was refused.
+    quiet.send(json!({"type": "discover_peers"})).await;
+    assert_eq!(quiet.next().await["count"], 1);
+    let mut frames = Vec::new();
+    soon("three frames", async {
+        while frames.iter().filter(|it: &&Value| it.is_number()).count() < 3 {
+            frames.push(slow.next().await["payload"].clone());
         }
     })
     .await;
+    // Behind what the system's buffers held, they take turns with the flood.
+    let first = frames.iter().position(Value::is_number).unwrap();
+    let turns: Vec<Option<u64>> = frames[first..].iter().map(Value::as_u64).collect();
+    assert_eq!(turns, [Some(0), None, Some(1), None, Some(2)]);
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_loses_its_socket() {
+    let server = TestServer::start().await;
+    let (_, room) = server.room().await;
+    let (deaf, deaf_id) = server.member(&room).await;
+    let (loud, _) = server.member(&room).await;
+    let refusal = flood(loud, &deaf_id, &"x".repeat(256 * 1024)).await;
+    assert_eq!(refusal["code"], "DELIVERY_FAILED");
+    // It is gone from the room although its socket was never read.
+    server.metric_once("slow_readers", |count| count == 1).await;
+    let (mut looker, _) = server.member(&room).await;
+    looker.send(json!({"type": "discover_peers"})).await;
+    assert_eq!(looker.next().await["count"], 0);
     drop(deaf);
 }

@@ -66,8 +66,8 @@ fn machine(worker: &WorkerFacts) -> [String; 3] {
         Some(gpu) => format!("{}, {} MB", gpu.model, gpu.memory_mib),
         None => "none".into(),
     };
-    let host = worker.hostname.clone().unwrap_or_else(|| "-".into());
-    [worker.peer_id.to_string(), host, gpu]
+    let host = worker.hostname.as_deref().map(|host| Printable::name(host, COLUMN_CHARS));
+    [worker.peer_id.to_string(), host.map_or_else(|| "-".into(), String::from), gpu]
 }
 
 /// A score in as few characters as possible.
@@ -132,10 +132,10 @@ mod tests {
             left_out: vec![LeftOut { index: 0, reason: "busy just now".into() }],
         };
         let selection = Selection::new(&"lab".into(), answer);
-        let table = "rank  worker    host  GPU         score  why\n\
-             1     worker-2  b     A, 8192 MB  8192   largest\n\
-             out   w1        a[2J  none        -      busy just now\n\
-             out   w3        -     none        -      maintenance\n";
+        let table = "rank  worker    host    GPU         score  why\n\
+             1     worker-2  b       A, 8192 MB  8192   largest\n\
+             out   w1        \"a[2J\"  none        -      busy just now\n\
+             out   w3        -       none        -      maintenance\n";
         assert_eq!(ranking(&workers, &selection, PluginNames::Hidden), table);
         let named = table.replace("largest", "lab: largest").replace("busy just", "lab: busy just");
         assert_eq!(ranking(&workers, &selection, PluginNames::Shown), named);

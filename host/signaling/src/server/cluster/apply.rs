@@ -201,7 +201,7 @@ fn deliver(
     };
     let why = match link {
         None => WhyUndelivered::NotThere,
-        Some(link) if !link.deliver(frame.into(), &server.options.limits) => {
+        Some(link) if !link.deliver(&sender, frame.into(), &server.options.limits) => {
             WhyUndelivered::NotRead
         }
         Some(_) => return Ok(()),
@@ -217,19 +217,19 @@ fn deliver(
 /// Tells a sender here that its frame did not arrive.
 fn say_undelivered(server: &Server, undelivered: Undelivered) {
     let Undelivered { to, room, target, attempt, why } = undelivered;
-    let (code, message) = match why {
-        WhyUndelivered::NotThere => (Code::PeerNotFound, format!("{target} is not in your room")),
-        WhyUndelivered::NotRead => {
-            (Code::DeliveryFailed, format!("{target} does not read what it is sent"))
+    let refusal = match why {
+        WhyUndelivered::NotThere => {
+            FrameRefusal::new(Code::PeerNotFound, format!("{target} is not in your room"))
         }
+        WhyUndelivered::NotRead => FrameRefusal::not_read(&target),
     };
-    let frame = FrameRefusal { attempt, ..FrameRefusal::new(code, message) }.frame();
+    let frame = FrameRefusal { attempt, ..refusal }.frame();
     let rooms = server.rooms();
     let sender = rooms.present(&to).filter(|it| it.room == room && it.link.is_here());
     let link = sender.map(|sender| sender.link.clone());
     drop(rooms);
     if let Some(link) = link {
-        // One that does not read is closed.
-        let _ = link.deliver(Utf8Bytes::from(frame), &server.options.limits);
+        // There is no room if it does not read.
+        let _ = link.deliver(&target, Utf8Bytes::from(frame), &server.options.limits);
     }
 }
