@@ -39,6 +39,31 @@ pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes `bytes` to a new file for its owner alone, unless there is one: of several writers the first wins.
+/// Returns whether this call has written the file. A reader sees all of `bytes` or no file.
+///
+/// ```
+/// use sleap_rtc_base::file::create;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("key");
+/// assert!(create(&path, b"first")?);
+/// assert!(!create(&path, b"second")?);
+/// assert_eq!(std::fs::read(&path)?, b"first");
+/// # std::io::Result::Ok(())
+/// ```
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut beside = NamedTempFile::new_in(folder_of(path))?;
+    beside.write_all(bytes)?;
+    beside.as_file().sync_all()?;
+    match beside.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        // Some file systems can neither link files nor rename them without replacing others.
+        Err(refused) => Ok(refused.file.persist(path).map(|_| true)?),
+    }
+}
+
 /// The folder that `path` is in.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
