@@ -149,6 +149,7 @@ fn a_training_that_cannot_fit_is_refused_before_the_upload() {
     let room = site.client(&server).train(&package).auto(worker.credentials()).run();
     assert!(room.code == 4 || room.code == 5, "{}", room.text());
     room.assert_says(&["of GPU memory, has 4,000 MB"]);
+    assert!(!room.text().contains("--wait"), "it never fits: {}", room.text());
 
     // As many as the refusal says.
     let (_, rest) = refused.stderr.split_once("a batch size of ").unwrap();

@@ -1,5 +1,6 @@
 //! Word when a job has ended: commands of the client's user and of the worker's operator, and the desktop.
 
+use crate::queue::{Waiting, endless};
 use crate::support::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -135,6 +136,26 @@ fn the_operators_command_runs_for_each_job_once_also_for_one_that_ended_while_th
     assert_eq!(all.len(), 3, "{all:?}");
     all.dedup();
     assert_eq!(all.len(), 3, "{all:?}");
+}
+
+#[test]
+fn the_operators_command_runs_for_a_job_that_is_withdrawn_while_it_waits() {
+    let site = Site::new();
+    let server = site.server();
+    let setup = endless(TestWorker::setup(&site, "worker"));
+    let (home, seen) = (setup.home().to_owned(), setup.home().join("seen"));
+    let command = format!("on_job_end = \"{}\"\n", hook(&home, &seen).display());
+    let worker = setup.config(&command).start(&server);
+    let train =
+        || site.client(&server).train(&fixture("train_single.zip")).session(worker.credentials());
+    let mut first = Waiting::start(train());
+    first.sees("started on");
+    let mut second = Waiting::start(train().arguments(&["--wait"]));
+    second.sees("1st in line").command(&site, &server, "cancel").assert_code(0);
+    let facts = facts(&seen);
+    assert_eq!((&facts["ID"], facts["OUTCOME"].as_str()), (&second.job, "cancelled"));
+    assert!(facts["SECONDS"].is_empty() && facts["RESULT"].is_empty(), "{facts:?}");
+    first.command(&site, &server, "cancel").assert_code(0);
 }
 
 /// The folder of the example hooks.

@@ -321,6 +321,11 @@ fn five_clients_wait_for_two_workers_and_each_job_runs_once() {
         .map(|worker| observer.properties(worker)["queue-length"].as_u64().expect("a queue"));
     lengths.sort_unstable();
     assert_eq!(lengths, [1, 2]);
+    // A time that is over is over at every worker.
+    let sixth = site.client(&server).train(&fixture("train_single.zip")).auto(first.credentials());
+    let sixth = sixth.arguments(&["--wait", "1 s"]).run_within(SOON);
+    sixth.assert_code(5).assert_says(&["did not start", "withdrawn"]);
+    assert_eq!(sixth.stderr.matches("to reattach").count(), 1, "{}", sixth.stderr);
     for job in &mut jobs {
         job.sees("started on").command(&site, &server, "stop").assert_code(0);
         assert_eq!(job.process.wait(A_WHILE), 0, "{}", job.process.transcript());

@@ -39,16 +39,28 @@ pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` to `path`, for its owner alone, unless there is such a file. Of several programs that do so at the
-/// same time, one succeeds. Returns whether this call did. The folder must exist.
+/// Writes `bytes` to a new file for its owner alone, unless there is one: of several writers the first wins.
+/// Returns whether this call has written the file. A reader sees all of `bytes` or no file.
+///
+/// ```
+/// use sleap_rtc_base::file::create;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("key");
+/// assert!(create(&path, b"first")?);
+/// assert!(!create(&path, b"second")?);
+/// assert_eq!(std::fs::read(&path)?, b"first");
+/// # std::io::Result::Ok(())
+/// ```
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let mut beside = NamedTempFile::new_in(folder_of(path))?;
     beside.write_all(bytes)?;
     beside.as_file().sync_all()?;
     match beside.persist_noclobber(path) {
         Ok(_) => Ok(true),
-        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(failed) => Err(failed.error),
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        // Some file systems can neither link files nor rename them without replacing others.
+        Err(refused) => Ok(refused.file.persist(path).map(|_| true)?),
     }
 }
 
@@ -74,16 +86,6 @@ mod tests {
         assert_eq!(mode("private", Readers::Owner), 0o600);
         assert_eq!(mode("shared", Readers::Everybody), 0o644);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn the_first_of_two_creators_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        assert!(create(&path, b"first").unwrap());
-        assert!(!create(&path, b"second").unwrap());
-        assert_eq!(std::fs::read(&path).unwrap(), b"first");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! plugin is compiled again.
 
 use rand::Rng as _;
-use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::file::{Readers, create, replace};
 use sleap_rtc_base::os;
 use sleap_rtc_protocol::text::Printable;
 use std::fs::{self, File};
@@ -153,21 +153,29 @@ fn entry(engine: &Engine, bytes: &[u8]) -> String {
 /// The folder's key, created if necessary. A damaged key is replaced, which invalidates all entries.
 fn key(dir: &Path) -> io::Result<[u8; HASH_BYTES]> {
     let path = dir.join(KEY);
-    let read = || -> io::Result<Option<[u8; HASH_BYTES]>> {
-        match fs::read(&path) {
-            Ok(bytes) => Ok(bytes.try_into().ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    };
-    if let Some(key) = read()? {
+    if let Some(key) = read_key(&path)? {
         return Ok(key);
     }
-    let mut key = [0; HASH_BYTES];
-    rand::rng().fill_bytes(&mut key);
-    // If two programs start at once, the later key wins, and the other program compiles once more.
-    replace(&path, &key, Readers::Owner)?;
-    Ok(key)
+    let mut new = [0; HASH_BYTES];
+    rand::rng().fill_bytes(&mut new);
+    // Several policies of one program, or several programs, may start at once: the first key is everybody's.
+    if create(&path, &new)? {
+        return Ok(new);
+    }
+    if let Some(key) = read_key(&path)? {
+        return Ok(key);
+    }
+    replace(&path, &new, Readers::Owner)?;
+    Ok(new)
+}
+
+/// The key in `path`, if it is there and whole.
+fn read_key(path: &Path) -> io::Result<Option<[u8; HASH_BYTES]>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(bytes.try_into().ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -196,6 +204,32 @@ mod tests {
         config.epoch_interruption(true);
         let other = Engine::new(&config).unwrap();
         assert!(cache.find(&other, COMPONENT).is_none(), "another engine's");
+    }
+
+    #[test]
+    fn hosts_that_start_at_once_share_one_key() {
+        for _ in 0..50 {
+            let home = tempfile::tempdir().unwrap();
+            let dir = home.path().join("plugins");
+            let start = std::sync::Barrier::new(4);
+            let open = || {
+                start.wait();
+                Cache::open(&dir).unwrap().key
+            };
+            let keys = std::thread::scope(|scope| {
+                [(); 4].map(|()| scope.spawn(open)).map(|host| host.join().unwrap())
+            });
+            assert_eq!(keys, [keys[0]; 4]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_key_is_replaced() {
+        let (_home, engine, cache, _) = kept();
+        fs::write(cache.dir.join(KEY), b"short").unwrap();
+        let again = Cache::open(&cache.dir).unwrap();
+        assert!(again.find(&engine, COMPONENT).is_none());
+        assert_eq!(Cache::open(&cache.dir).unwrap().key, again.key);
     }
 
     #[test]

@@ -156,10 +156,13 @@ pub enum ClientError {
 impl ClientError {
     /// Whether the worker refused the job, or broke the protocol: another worker may take it.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused(_) | Self::NotAdmitted(_) | Self::UnknownToWorker | Self::Worker { .. }
-        )
+        match self {
+            // Its user's time is over, at whichever worker.
+            Self::Refused(JobRefused::WaitedInVain { .. }) => false,
+            Self::Refused(_) | Self::NotAdmitted(_) => true,
+            Self::UnknownToWorker | Self::Worker { .. } => true,
+            _ => false,
+        }
     }
 
     /// The error about a `worker` that is not trusted.

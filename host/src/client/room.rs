@@ -10,7 +10,7 @@ use super::error::{JobRefused, NAME_CHARS, NoWorker};
 use super::introduction::metadata;
 use super::trust::Trust;
 use crate::config::Config;
-pub(crate) use requests::RequestReply;
+pub(crate) use requests::{Obstacle, RequestReply};
 use serde_json::json;
 use sleap_rtc_protocol::capabilities::{ENDPOINT, WorkerFacts};
 use sleap_rtc_protocol::ids::{PeerId, RoomId};

@@ -293,10 +293,9 @@ impl Round<'_> {
                             asking.yes(place);
                             answers.insert(place, response);
                         }
-                        RequestReply::No { why, is_reserved } => {
+                        RequestReply::No { why, obstacle } => {
                             asking.over(place);
-                            let reason = SkipReason::of_refusal(is_reserved);
-                            self.skipped.add(ranking[place], reason, &why);
+                            self.skipped.add(ranking[place], obstacle.into(), &why);
                         }
                     }
                 }

@@ -20,9 +20,20 @@ pub(crate) enum RequestReply {
     No {
         /// The reason, in words.
         why: String,
-        /// Whether its slots are only reserved, so one may be free in a moment.
-        is_reserved: bool,
+        /// Whether asking later may help.
+        obstacle: Obstacle,
     },
+}
+
+/// What is in the way of a job at a worker that refuses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// Its slots are only reserved: one may be free in a moment.
+    Reserved,
+    /// It takes no jobs now.
+    Busy,
+    /// The job does not suit it, with or without a free slot.
+    Unsuitable,
 }
 
 impl Room {
@@ -126,8 +137,12 @@ fn answered(response: JobResponse) -> RequestReply {
     if response.accepted {
         return RequestReply::Yes(response);
     }
-    let is_reserved = is_reserved(response.current_status.as_deref());
-    RequestReply::No { why: response.into_text(), is_reserved }
+    let obstacle = match response.reason.as_deref() {
+        Some("incompatible") => Obstacle::Unsuitable,
+        _ if is_reserved(response.current_status.as_deref()) => Obstacle::Reserved,
+        _ => Obstacle::Busy,
+    };
+    RequestReply::No { why: response.into_text(), obstacle }
 }
 
 fn request(spec: &JobSpec) -> JobRequest {

@@ -3,6 +3,7 @@
 use super::name;
 use crate::client::ClientError;
 use crate::client::error::{JobRefused, NoWorker, SkippedWorker, SkippedWorkers};
+use crate::client::room::Obstacle;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use tracing::info;
 
@@ -13,6 +14,8 @@ pub(crate) enum SkipReason {
     Refused,
     /// All its slots are reserved. One of them may be free soon.
     Reserved,
+    /// It has looked at the job and does not take it, with or without a free slot. To wait there is of no use.
+    Unsuitable,
     /// It is in maintenance. To wait there is of no use.
     Maintenance,
     /// The job does not fit it.
@@ -23,10 +26,13 @@ pub(crate) enum SkipReason {
     Untrusted,
 }
 
-impl SkipReason {
-    /// The reason for a worker that refuses the job.
-    pub(crate) fn of_refusal(is_reserved: bool) -> Self {
-        if is_reserved { Self::Reserved } else { Self::Refused }
+impl From<Obstacle> for SkipReason {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Reserved => Self::Reserved,
+            Obstacle::Busy => Self::Refused,
+            Obstacle::Unsuitable => Self::Unsuitable,
+        }
     }
 }
 
@@ -58,14 +64,16 @@ impl Skipped {
     }
 
     pub(crate) fn into_error(self, min_gpu_memory_mib: Option<u64>) -> ClientError {
-        let (is_untrusted, is_refused) = (self.has(SkipReason::Untrusted), self.has_refusal());
-        let is_maintained = self.has(SkipReason::Maintenance);
+        let (is_untrusted, is_worth_waiting) =
+            (self.has(SkipReason::Untrusted), self.has_refusal());
+        let is_refused = is_worth_waiting
+            || self.has(SkipReason::Unsuitable)
+            || self.has(SkipReason::Maintenance);
         let workers = self.0.into_iter().map(|(worker, _)| worker).collect();
-        let skipped = SkippedWorkers { min_gpu_memory_mib, workers, is_worth_waiting: is_refused };
+        let skipped = SkippedWorkers { min_gpu_memory_mib, workers, is_worth_waiting };
         match is_refused {
             _ if is_untrusted => ClientError::NoneTrusted(skipped),
             true => JobRefused::ByAll(skipped).into(),
-            false if is_maintained => JobRefused::ByAll(skipped).into(),
             false => NoWorker::NoneFits(skipped).into(),
         }
     }

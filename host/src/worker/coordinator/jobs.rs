@@ -191,7 +191,7 @@ impl LaunchedFor {
                 }
             }
             Self::Queue => {
-                record_end(folder, JobOutcome::Failed { exit_code: None, message }).await;
+                record_end(context, folder, JobOutcome::Failed { exit_code: None, message }).await;
                 context.queue_report.send_modify(|_| {});
             }
         }
@@ -216,13 +216,17 @@ async fn start_patiently(
     }
 }
 
-/// Records the end of a job that has no process. Retries for a while if its folder cannot be written.
-pub(crate) async fn record_end(folder: JobFolder, outcome: JobOutcome) {
+/// Records the end of a job that has no process, and has the operator's command run. Retries for a while if its
+/// folder cannot be written.
+pub(crate) async fn record_end(context: &WorkerContext, folder: JobFolder, outcome: JobOutcome) {
     let deadline = Instant::now() + WRITE_LIMIT;
     loop {
         let (writing, outcome) = (folder.clone(), outcome.clone());
         let error = match blocking(move || writing.settle(outcome)).await {
-            Ok(Ok(_)) => return,
+            Ok(Ok(ended)) => {
+                let worker = context.facts().peer_id.to_string();
+                return context.job_ends.report(&folder, ended, None, worker);
+            }
             Ok(Err(error @ JobError::Io { .. })) if Instant::now() < deadline => error.to_string(),
             Ok(Err(error)) => {
                 return warn!(job = %folder.id(), error = %WithCauses(&error), "cannot record the end of the job");

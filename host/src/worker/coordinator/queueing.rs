@@ -260,7 +260,7 @@ impl Coordinator {
     fn record_end_in_background(&self, folder: JobFolder, outcome: JobOutcome) {
         let context = self.context.clone();
         self.tasks.spawn(async move {
-            record_end(folder, outcome).await;
+            record_end(&context, folder, outcome).await;
             context.queue_report.send_modify(|_| {});
             context.job_over.send_replace(());
         });
