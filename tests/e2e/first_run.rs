@@ -89,6 +89,7 @@ fn manual_pages_exist_for_every_visible_command() {
     for name in ["sleap-rtc.1", "sleap-rtc-client-train.1", "sleap-rtc-service-install.1"] {
         assert!(page(name).contains(".SH SYNOPSIS"), "{name}");
     }
+    assert_eq!(page("sleap-rtc-train.1"), ".so man1/sleap-rtc-client-train.1\n");
     assert!(page("sleap-rtc-worker.1").contains("\\-\\-state\\-dir"));
     assert!(!folder.join("sleap-rtc-run-job.1").exists(), "internal commands have no page");
     let nowhere = program(&site).args(["man", "/nonexistent"]).output().unwrap();

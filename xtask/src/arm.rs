@@ -2,9 +2,9 @@
 
 use crate::programs::{call, cargo, target};
 use crate::{prerequisites, python, zig};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const ARCH: &str = "aarch64";
@@ -28,6 +28,7 @@ pub fn run() -> Result<ExitCode> {
     prerequisites::build()?;
     prerequisites::python()?;
     prerequisites::arm()?;
+    register_qemu()?;
     prerequisites::rust_target(&format!("{ARCH}-unknown-linux-gnu"), "program for ARM")?;
     let tools = python::wheel_tools()?;
     let start = Instant::now();
@@ -39,6 +40,25 @@ pub fn run() -> Result<ExitCode> {
     call(units.env("QEMU_LD_PREFIX", LIBRARIES))?;
     from_outside(&target().join(zig::triple(ARCH)).join("debug/sleap-rtc"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the kernel hand programs for ARM to qemu. Where no systemd runs, as in containers, installing qemu
+/// does not do that.
+fn register_qemu() -> Result<()> {
+    let folder = Path::new("/proc/sys/fs/binfmt_misc");
+    if folder.join("qemu-aarch64").exists() {
+        return Ok(());
+    }
+    ensure!(
+        prerequisites::is_root(),
+        "the kernel does not hand programs for ARM to qemu: run `sudo mount -t binfmt_misc none {place} && \
+         sudo update-binfmts --enable qemu-aarch64`",
+        place = folder.display()
+    );
+    if !folder.join("register").exists() {
+        call(Command::new("mount").args(["-t", "binfmt_misc", "none"]).arg(folder))?;
+    }
+    call(Command::new("update-binfmts").args(["--enable", "qemu-aarch64"]))
 }
 
 fn from_outside(program: &Path) -> Result<()> {

@@ -208,8 +208,8 @@ const WINDOWS: &[Need] = &[
 /// To run programs for ARM.
 const ARM: &[Need] = &[
     Need {
-        what: "qemu, to which the kernel hands programs for ARM",
-        there: || Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists(),
+        what: "qemu's emulation of programs for ARM (`qemu-aarch64-static`)",
+        there: || find("qemu-aarch64-static").is_some(),
         packages: &["qemu-user-static", "binfmt-support"],
         otherwise: "install qemu's user emulation and register it with binfmt_misc",
     },
@@ -240,7 +240,7 @@ pub fn sleap_nn() -> Result<()> {
 /// For the tests of networks and of the relay, which need root. Installs what else is missing, or
 /// returns why the tests cannot run.
 pub fn networks() -> Result<()> {
-    if rights() != Some(Rights::Root) {
+    if !is_root() {
         bail!("network namespaces of the tests' own need root");
     }
     provide(NETWORKS)
@@ -324,6 +324,11 @@ enum Rights {
     Root,
     /// sudo needs no password.
     Sudo,
+}
+
+/// Whether root runs this task.
+pub fn is_root() -> bool {
+    rights() == Some(Rights::Root)
 }
 
 fn rights() -> Option<Rights> {

@@ -5,6 +5,7 @@ use super::{Cli, print};
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The examples under `completions --help`.
@@ -52,7 +53,7 @@ fn visible(program: &clap::Command) -> clap::Command {
         .subcommands(commands.cloned())
 }
 
-/// Writes a page for the program and for each of its commands.
+/// Writes a page for the program and for each of its commands, also under its short name.
 pub(crate) fn man(args: &ManArgs) -> Result<Exit, Failure> {
     write_pages(&args.folder).exit(Exit::Usage)?;
     Ok(Exit::Success)
@@ -62,5 +63,11 @@ fn write_pages(folder: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot write manual pages to {}", folder.display());
     // `help` repeats every command once more.
     let program = Cli::command().disable_help_subcommand(true);
+    for command in program.get_subcommands() {
+        for alias in command.get_visible_aliases() {
+            let page = format!(".so man1/sleap-rtc-{}.1\n", command.get_name());
+            fs::write(folder.join(format!("sleap-rtc-{alias}.1")), page).with_context(cannot)?;
+        }
+    }
     clap_mangen::generate_to(program, folder).with_context(cannot)
 }

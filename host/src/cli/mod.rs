@@ -11,7 +11,7 @@ pub mod client;
 mod common;
 #[cfg(feature = "worker")]
 pub mod confine;
-#[cfg(all(feature = "client", feature = "worker"))]
+#[cfg(feature = "client")]
 mod doctor;
 mod documents;
 #[cfg_attr(not(feature = "peer"), allow(dead_code, reason = "a server asks nobody for a token"))]
@@ -31,6 +31,7 @@ pub mod logging;
 mod nearby;
 #[cfg(feature = "client")]
 mod netcheck;
+mod on_path;
 pub mod print;
 #[cfg(feature = "worker")]
 pub mod run_job;
@@ -85,7 +86,7 @@ enum CommandArgs {
     #[command(flatten)]
     Client(client::ClientArgs),
     /// Check this machine before a job waits for it: GPUs, trainer, disk, server, …
-    #[cfg(all(feature = "client", feature = "worker"))]
+    #[cfg(feature = "client")]
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
     /// Check what this machine's network lets through: server, proxy, UDP, relay, …
@@ -142,7 +143,7 @@ pub enum Command {
     #[cfg(feature = "client")]
     Client(client::ClientCommand, Box<Config>),
     /// `doctor`
-    #[cfg(all(feature = "client", feature = "worker"))]
+    #[cfg(feature = "client")]
     Doctor(doctor::DoctorOptions, Box<Config>),
     /// `netcheck`
     #[cfg(feature = "client")]
@@ -298,7 +299,7 @@ fn parse_in(
             warnings.extend(warning.map(str::to_owned));
             Command::Client(command, config)
         }
-        #[cfg(all(feature = "client", feature = "worker"))]
+        #[cfg(feature = "client")]
         CommandArgs::Doctor(args) => {
             let (options, overrides) = args.check(environment)?;
             Command::Doctor(options, load(overrides)?)
@@ -347,7 +348,7 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Worker(command, config) => worker::run(command, *config).await,
         #[cfg(feature = "client")]
         Command::Client(command, config) => client::run(command, *config).await,
-        #[cfg(all(feature = "client", feature = "worker"))]
+        #[cfg(feature = "client")]
         Command::Doctor(options, config) => doctor::run(options, &config).await,
         #[cfg(feature = "client")]
         Command::Netcheck(options, config) => netcheck::run(options, &config).await,

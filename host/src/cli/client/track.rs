@@ -3,6 +3,7 @@
 use super::connect::ConnectOptions;
 use super::environment::Environment;
 use super::exit::Failure;
+use super::paths::folders_matching;
 use super::submit_args::SubmitArgs;
 use super::train::{existing, found};
 use crate::config::Overrides;
@@ -170,16 +171,16 @@ impl TrackArgs {
     ) -> Result<(TrackOptions, Overrides), Failure> {
         let (connect, overrides) = self.submit.check(environment)?;
         let data = existing("--data-path", self.data_path)?;
-        if self.model_paths.is_empty() {
+        let models: Vec<_> = self.model_paths.into_iter().flat_map(folders_matching).collect();
+        if models.is_empty() {
             return Err(Failure::usage("--model-paths is missing"));
         }
-        for model in &self.model_paths {
+        for model in &models {
             found("--model-paths", model)?;
         }
         let output = self.output.unwrap_or_else(free_output);
         check_output(&output, &data)?;
-        let (models, settings) = (self.model_paths, self.settings);
-        Ok((TrackOptions { connect, data, models, output, settings }, overrides))
+        Ok((TrackOptions { connect, data, models, output, settings: self.settings }, overrides))
     }
 }
 

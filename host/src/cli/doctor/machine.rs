@@ -1,17 +1,14 @@
-//! Checks limits of the system, folders and their locks, sockets, and plugins.
+//! Checks folders and their locks, sockets, and plugins.
 
 use crate::cli::findings::{Finding, with_causes};
 use crate::config::Config;
-use rustix::process::{Resource, getrlimit};
 use sleap_rtc_base::lock::{self, Locked};
+use sleap_rtc_base::os;
 use sleap_rtc_policy::Policies;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 
-/// Each connection and each job needs several open files.
-const OPEN_FILES: u64 = 1024;
-const ADDRESS_SPACE_GIB: u64 = 3;
 /// Roughly the space for a package and its results.
 const FREE_GIB: u64 = 10;
 const GIB: u64 = 1 << 30;
@@ -19,9 +16,10 @@ const GIB: u64 = 1 << 30;
 const PROBE_BYTES: usize = 1 << 20;
 
 pub(crate) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<Finding> {
-    let mut findings = vec![configuration(config), open_files(), address_space(), file_size()];
+    let mut findings = vec![configuration(config)];
+    #[cfg(feature = "worker")]
+    findings.extend(super::limits::check(for_worker));
     if for_worker {
-        findings.push(proc());
         findings.extend(folder("state", &config.worker.state_dir, "--state-dir"));
     }
     if for_client {
@@ -35,50 +33,6 @@ pub(crate) fn check(config: &Config, for_worker: bool, for_client: bool) -> Vec<
 /// The configuration file in use. A warning has already explained why another one was ignored.
 fn configuration(config: &Config) -> Finding {
     Finding::ok("config", config.source())
-}
-
-fn open_files() -> Finding {
-    match getrlimit(Resource::Nofile).current {
-        Some(limit) if limit < OPEN_FILES => Finding::warn(
-            "open files",
-            format!("this process may open {limit} files"),
-            format!("raise the limit to {OPEN_FILES}: `ulimit -n`, or LimitNOFILE of the unit"),
-        ),
-        limit => Finding::ok("open files", limit.map_or("no limit".into(), |n| n.to_string())),
-    }
-}
-
-fn address_space() -> Finding {
-    match getrlimit(Resource::As).current {
-        Some(limit) if limit < ADDRESS_SPACE_GIB * GIB => Finding::warn(
-            "memory",
-            format!("the address space is limited to {} MiB", limit >> 20),
-            format!(
-                "raise `ulimit -v` (h_vmem, vmem of the batch system) to {ADDRESS_SPACE_GIB} GiB; \
-                 CUDA alone needs far more"
-            ),
-        ),
-        Some(limit) => Finding::ok("memory", format!("address space of {} GiB", limit / GIB)),
-        None => Finding::ok("memory", "no limit on the address space"),
-    }
-}
-
-fn file_size() -> Finding {
-    match getrlimit(Resource::Fsize).current {
-        Some(limit) => Finding::warn(
-            "file size",
-            format!("a file may have at most {} MiB", limit >> 20),
-            "raise `ulimit -f`, or LimitFSIZE of the unit: packages, checkpoints and logs are larger",
-        ),
-        None => Finding::ok("file size", "no limit"),
-    }
-}
-
-fn proc() -> Finding {
-    match Path::new("/proc/self/fd").exists() {
-        true => Finding::ok("/proc", "is mounted"),
-        false => Finding::fail("/proc", "is not mounted", "mount -t proc proc /proc"),
-    }
 }
 
 /// Checks that a folder can be written, and that its file system has locks and space.
@@ -122,12 +76,12 @@ fn probe(folder: &Path) -> io::Result<Locked> {
 }
 
 fn room(folder: &Path) -> Finding {
-    let Ok(disk) = rustix::fs::statvfs(folder) else {
+    let Ok(disk) = os::disk_space(folder) else {
         return Finding::ok("disk", "the free space is unknown");
     };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let (gib, place) = (free / GIB, folder.display());
-    if disk.f_files > 0 && disk.f_favail == 0 {
+    let (free, place) = (disk.free_bytes, folder.display());
+    let gib = free / GIB;
+    if !disk.has_inodes {
         return Finding::fail(
             "disk",
             format!("the file system of {place} has no inodes left for new files"),

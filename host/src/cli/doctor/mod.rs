@@ -3,13 +3,17 @@
 //! | module | what it checks |
 //! |---|---|
 //! | `program` | which `sleap-rtc` the shell finds |
-//! | `machine` | limits of the system, folders and their locks, sockets, plugins |
-//! | `trainer` | GPUs, their driver, the trainer and its PyTorch |
+//! | `machine` | folders and their locks, sockets, plugins |
+//! | `limits` | what the system lets a process have (with the feature `worker`) |
+//! | `trainer` | GPUs, their driver, the trainer and its PyTorch (with the feature `worker`) |
 //!
 //! The signaling server, the proxy on the way to it and the clock are [`netcheck`](super::netcheck)'s.
 
+#[cfg(feature = "worker")]
+mod limits;
 mod machine;
 mod program;
+#[cfg(feature = "worker")]
 mod trainer;
 
 use super::common::CommonArgs;
@@ -22,6 +26,7 @@ use sleap_rtc_protocol::ids::RoomName;
 use std::path::PathBuf;
 
 /// The examples under `--help`.
+#[cfg(feature = "worker")]
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   Everything:
@@ -31,20 +36,34 @@ Examples:
   What a client needs, for another program to read:
     sleap-rtc doctor --client --json
 Ends with exit code 0 when nothing has failed, else with 1.";
+#[cfg(not(feature = "worker"))]
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  Everything:
+    sleap-rtc doctor
+  The same, for another program to read:
+    sleap-rtc doctor --json
+Ends with exit code 0 when nothing has failed, else with 1.";
 
 /// The options of `doctor`.
 #[derive(clap::Args)]
 pub struct DoctorArgs {
     /// Check only what a worker needs
+    #[cfg(feature = "worker")]
     #[arg(long, conflicts_with = "client")]
     worker: bool,
     /// Check only what a client needs
+    #[cfg_attr(
+        not(feature = "worker"),
+        allow(dead_code, reason = "there is nothing else to check")
+    )]
     #[arg(long)]
     client: bool,
     /// Print a JSON list of {check, verdict, says, advice}
     #[arg(long)]
     json: bool,
     /// Folder for identity, room and jobs of the worker
+    #[cfg(feature = "worker")]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -66,8 +85,11 @@ impl DoctorArgs {
         self,
         environment: &Environment,
     ) -> Result<(DoctorOptions, Overrides), Failure> {
-        let (for_worker, for_client) = (!self.client, !self.worker);
-        let (state_dir, common) = (self.state_dir, self.common.check()?);
+        #[cfg(feature = "worker")]
+        let (for_worker, for_client, state_dir) = (!self.client, !self.worker, self.state_dir);
+        #[cfg(not(feature = "worker"))]
+        let (for_worker, for_client, state_dir) = (false, true, None);
+        let common = self.common.check()?;
         // As a client without options chooses it.
         let room = match for_client && common.signaling.is_none() {
             true => environment.rooms.find(None).ok().flatten(),
@@ -84,6 +106,7 @@ impl DoctorArgs {
 pub(crate) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit, Failure> {
     let mut findings = vec![program::check()];
     findings.extend(machine::check(config, options.for_worker, options.for_client));
+    #[cfg(feature = "worker")]
     if options.for_worker {
         findings.extend(trainer::check(&config.worker).await);
     }
