@@ -1,6 +1,7 @@
 //! One data channel: ordered and reliable, with back-pressure in both directions.
 
 use super::connection::Shared;
+use super::turns::{LEFT_BYTES, Turns};
 use crate::binding::ChannelBinding;
 use crate::route::Route;
 use bytes::{Bytes, BytesMut};
@@ -47,6 +48,8 @@ pub struct Channel {
     route: watch::Sender<Option<Route>>,
     /// Known once the channel is open.
     binding: Option<ChannelBinding>,
+    /// If the other side's socket may hold no more than one large message.
+    turns: Option<Turns>,
     label: String,
     protocol: String,
 }
@@ -60,11 +63,14 @@ impl Channel {
         let label = inner.label().await.map_err(ChannelError::Webrtc)?;
         let protocol = inner.protocol().await.map_err(ChannelError::Webrtc)?;
         let route = watch::Sender::new(None);
-        let mut channel = Self { inner, connection, route, binding: None, label, protocol };
+        let turns = connection.is_foreign().then(Turns::new);
+        let mut channel = Self { inner, connection, route, binding: None, turns, label, protocol };
         loop {
             match channel.event().await {
                 Some(DataChannelEvent::OnOpen) => {
                     channel.binding = channel.connection.binding().await;
+                    let told = channel.inner.set_buffered_amount_low_threshold(LEFT_BYTES as u32);
+                    told.await.map_err(ChannelError::Webrtc)?;
                     channel.route.send_replace(channel.connection.route().await);
                     return Ok(channel);
                 }
@@ -91,6 +97,11 @@ impl Channel {
 
     /// Sends a binary message. Waits while too much data is unacknowledged.
     pub async fn send_binary(&self, bytes: BytesMut) -> Result<(), ChannelError> {
+        if let Some(turns) = &self.turns {
+            while turns.holds_back(self.outstanding_bytes().await?) {
+                turns.news().await;
+            }
+        }
         self.until_over(self.inner.send(bytes)).await
     }
 
@@ -115,13 +126,16 @@ impl Channel {
                     return Some(Message::Binary(message.data.freeze()));
                 }
                 DataChannelEvent::OnClose => return None,
+                DataChannelEvent::OnBufferedAmountLow => {
+                    self.turns.iter().for_each(Turns::drained);
+                }
                 _ => {}
             }
         }
     }
 
     /// The number of bytes that are sent and not acknowledged.
-    async fn outstanding_bytes(&self) -> Result<usize, ChannelError> {
+    pub(super) async fn outstanding_bytes(&self) -> Result<usize, ChannelError> {
         self.until_over(self.inner.outstanding_bytes()).await
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     state: watch::Sender<ConnectionState>,
     /// See [`sockets::Tuned::connecting`].
     connecting: Arc<AtomicBool>,
+    /// Whether the other side is another program, a browser for instance.
+    is_foreign: bool,
     /// Weak, because the peer connection owns the handler, which owns this.
     peer: OnceLock<Weak<dyn PeerConnection>>,
 }
@@ -132,6 +134,11 @@ impl Shared {
         let round_trip_s = report.candidate_pairs().map(|pair| pair.current_round_trip_time);
         let round_trip = Duration::try_from_secs_f64(round_trip_s.fold(0.0, f64::max)).ok()?;
         Some(Route { way, round_trip })
+    }
+
+    /// See [`descriptions::is_foreign`].
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// The certificates of both ends. The other side's is the one that the handshake received and
@@ -203,11 +210,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    async fn new(options: &RtcOptions) -> Result<Self, RtcError> {
+    async fn new(options: &RtcOptions, is_foreign: bool) -> Result<Self, RtcError> {
         let connecting = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             state: watch::Sender::new(ConnectionState::New),
             connecting: connecting.clone(),
+            is_foreign,
             peer: OnceLock::new(),
         });
         let (gathered, gathering) = watch::channel(false);
@@ -402,7 +410,7 @@ pub async fn offer_until(
     options: &RtcOptions,
     enough: impl Future<Output = ()>,
 ) -> Result<(Offering, Sdp), RtcError> {
-    let connection = Connection::new(options).await?;
+    let connection = Connection::new(options, false).await?;
     let channel = connection.create_channel(PYTHON_CHANNEL_LABEL, "").await?;
     let description = connection.inner.create_offer(None).await.map_err(RtcError::Setup)?;
     let sdp = connection.gather(description, options, enough).await?;
@@ -411,9 +419,10 @@ pub async fn offer_until(
 
 /// Answers an offer. [`Connection::next_channel`] returns the channels that the other side opens.
 pub async fn answer(options: &RtcOptions, offer: &Sdp) -> Result<(Connection, Sdp), RtcError> {
-    let offer = RTCSessionDescription::offer(descriptions::offer(bounded(offer)?));
+    let offer = bounded(offer)?;
+    let connection = Connection::new(options, descriptions::is_foreign(offer)).await?;
+    let offer = RTCSessionDescription::offer(descriptions::offer(offer));
     let offer = offer.map_err(RtcError::BadDescription)?;
-    let connection = Connection::new(options).await?;
     let accepting = connection.inner.set_remote_description(offer);
     accepting.await.map_err(RtcError::BadDescription)?;
     let description = connection.inner.create_answer(None).await.map_err(RtcError::Setup)?;

@@ -41,6 +41,11 @@ pub(crate) fn answer(answer: &str) -> String {
     bounded(answer).replace(OPENS, WAITS)
 }
 
+/// Whether an offer is another program's: ours do not leave the choice to the answer.
+pub(crate) fn is_foreign(offer: &str) -> bool {
+    offer.contains(EITHER)
+}
+
 /// The other side's offer, as the crate must read it.
 pub(crate) fn offer(offer: &str) -> String {
     let bounded = bounded(offer);

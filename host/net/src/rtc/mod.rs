@@ -8,8 +8,9 @@
 //! | `descriptions` | differences between the session descriptions of peers |
 //! | `packets` | how long packets may be |
 //! | `settings` | how the crate is set up for a connection |
-//! | `socket` | one UDP socket: sends that fit |
+//! | `socket` | one UDP socket: sends that fit, and few reads in a row |
 //! | `sockets` | the runtime under it: large UDP buffers, bounded look-ups, a fast clock while connecting |
+//! | `turns` | one message at a time, for sockets that hold no more |
 //!
 //! Offer and answer carry all candidates, without trickle ICE, because Python peers know nothing
 //! else.
@@ -22,6 +23,7 @@ mod packets;
 mod settings;
 mod socket;
 mod sockets;
+mod turns;
 
 pub use addresses::is_own_address;
 pub use channel::{Channel, ChannelError, Message};

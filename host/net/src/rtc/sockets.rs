@@ -94,7 +94,7 @@ impl Runtime for Tuned {
         if let Err(error) = os::allow_cutting(&same) {
             tracing::debug!(%error, "packets are not cut on their way");
         }
-        Ok(Arc::new(Socket(socket)))
+        Ok(Arc::new(Socket::new(socket)))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {

@@ -85,6 +85,35 @@ async fn push(pair: &Pair, chunks: usize, pause_at: Option<usize>) -> f64 {
     (chunks * CHUNK) as f64 / 1e6 / started.elapsed().as_secs_f64()
 }
 
+/// Connected by an offer that leaves the choice to the answer, as those of other programs do.
+async fn connect_foreign() -> Pair {
+    let (offering, Sdp(sdp)) = offer(&loopback()).await.unwrap();
+    let sdp = Sdp(sdp.replace("a=setup:active", "a=setup:actpass"));
+    let (answerer, sdp) = answer(&loopback(), &sdp).await.unwrap();
+    let (accepted, far) = tokio::join!(offering.accept(&sdp), answerer.next_channel());
+    let (offerer, near) = accepted.unwrap();
+    Pair { offerer, answerer, near, far: far.unwrap() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_programs_socket_holds_one_large_message_at_most() {
+    let pair = within(connect_foreign()).await;
+    let send = async {
+        // After that, the path of a busy machine may count as long.
+        for _ in 0..8 {
+            pair.far.send_binary(BytesMut::zeroed(64 << 10)).await.unwrap();
+            let outstanding = pair.far.outstanding_bytes().await.unwrap();
+            assert!(outstanding <= (64 + 8) << 10, "{outstanding} bytes are under way");
+        }
+    };
+    let receive = async {
+        for _ in 0..8 {
+            pair.near.recv().await.unwrap();
+        }
+    };
+    within(async { tokio::join!(send, receive) }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_transfer_arrives_whole() {
     let pair = within(connect()).await;
