@@ -252,7 +252,10 @@ pub async fn run(
     tasks.spawn(state_file::watch(Arc::clone(&server)));
     let ended = match taking_part {
         Some(taking_part) => taking_part.await,
-        None => Ok(stop.cancelled().await),
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
     };
     stop.cancel();
     tasks.shutdown().await;
