@@ -54,7 +54,11 @@ impl Lab {
 
     /// Waits until the third server lists the worker with this status.
     fn wait_status(&self, status: &str) {
-        let mut observer = Observer::join(&self.servers[2], self.worker.credentials());
+        self.wait_status_at(&self.servers[2], status);
+    }
+
+    fn wait_status_at(&self, server: &TestServer, status: &str) {
+        let mut observer = Observer::join(server, self.worker.credentials());
         observer.wait_status(self.worker.peer_id(), status, SOON);
     }
 }
@@ -68,6 +72,7 @@ fn jobs_run_between_peers_at_different_servers() {
     wait_training(&mut client);
     // Others see that it is busy, at the third server and at the client's.
     lab.wait_status("busy");
+    lab.wait_status_at(&lab.servers[1], "busy");
     let second = lab.client().train(&fixture("train_single.zip")).auto(lab.worker.credentials());
     second.run_within(SOON).assert_code(5).assert_says(&["busy"]);
     let listed = lab.client().arguments(&["room", "list"]).room(lab.worker.credentials());

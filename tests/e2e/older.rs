@@ -79,7 +79,7 @@ fn answer_to_older_client(server: &TestServer, worker: &TestWorker) -> String {
 fn an_older_client_is_served_while_clients_without_keys_are() {
     let site = Site::new();
     let server = site.server();
-    let worker = site.worker(&server);
+    let worker = site.worker(&server).ready();
     assert!(worker.log().contains("clients without keys are served"), "{}", worker.log());
     let answer = answer_to_older_client(&server, &worker);
     assert!(answer.contains(r#""frame":"accepted""#), "{answer}");

@@ -32,6 +32,7 @@ pub fn violations(scene: &mut Scene, plan: &Plan, played: &Played) -> Vec<String
         check(saved(scene, played));
     }
     check(leftovers(plan, played));
+    check(empty_cluster(scene));
     check(only_server_and_worker(scene));
     check(free_slot(scene));
     check(next_job(scene, plan));
@@ -189,6 +190,14 @@ fn only_server_and_worker(scene: &Scene) -> Result<(), String> {
         let mut found = processes_in(scene.site.path());
         found.retain(|process| !known.contains(&(process.pid as u32)));
         if found.is_empty() { Ok(()) } else { Err(format!("processes are left: {found:?}")) }
+    })
+}
+
+/// No job is left in Slurm.
+fn empty_cluster(scene: &Scene) -> Result<(), String> {
+    soon(|| match scene.cluster_queue() {
+        Some(queue) if !queue.is_empty() => Err(format!("jobs are left in Slurm: {queue}")),
+        _ => Ok(()),
     })
 }
 

@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod checks;
+mod cluster;
+mod deck;
 mod interrupt;
 mod job;
 mod plan;
@@ -18,7 +20,7 @@ mod round;
 mod scene;
 
 use clap::Parser;
-use plan::Plan;
+use plan::{Executor, Plan};
 use report::{Line, Report};
 use round::Round;
 use scene::Scene;
@@ -47,6 +49,9 @@ struct Options {
     /// Number of rounds at the same time
     #[arg(long, default_value_t = 4)]
     rooms: usize,
+    /// The worker hands its jobs to a Slurm, which is struck as well
+    #[arg(long)]
+    slurm: bool,
 }
 
 /// The faults that this machine allows.
@@ -87,6 +92,7 @@ fn main() -> ExitCode {
         None => (1..=options.rounds).rev().collect(),
     };
     let todo = Mutex::new(rounds);
+    let executor = if options.slurm { Executor::Slurm } else { Executor::Machine };
     let report = Mutex::new(Report::begin(options.seed));
     interrupt::listen();
     std::thread::scope(|scope| {
@@ -95,7 +101,7 @@ fn main() -> ExitCode {
                 while !interrupt::came()
                     && let Some(round) = { todo.lock().unwrap().pop() }
                 {
-                    let plan = Plan::draw(options.seed, round);
+                    let plan = Plan::draw(executor, options.seed, round);
                     let line = play(&plan, &rights, options.round.is_some());
                     report.lock().unwrap().add(line);
                 }

@@ -1,5 +1,6 @@
 //! The faults of a round and their times, drawn from the seed and the round's number alone.
 
+use crate::deck;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -30,6 +31,30 @@ pub enum FaultKind {
     Cut(Machine, u64),
     /// The disk with the job's files on this machine is full for eight seconds.
     FullDisk(Machine),
+    /// Something befalls the Slurm that has the job.
+    Cluster(Blow),
+}
+
+/// What befalls a Slurm. What was killed is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    /// The daemon of the job's node is killed. The job's processes live on.
+    Slurmd,
+    /// The job's node is killed, with all its processes.
+    Node,
+    /// The controller is killed. It forgets what it has not saved.
+    Slurmctld,
+    /// An administrator cancels the job.
+    Scancel,
+}
+
+/// What runs the jobs of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Executor {
+    /// The worker's own machine.
+    Machine,
+    /// A Slurm of two nodes.
+    Slurm,
 }
 
 /// The phase of the job that a fault strikes.
@@ -91,6 +116,7 @@ pub enum Way {
 /// The faults of one round, and the way of its connection.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    pub executor: Executor,
     pub seed: u64,
     pub round: u64,
     pub way: Way,
@@ -111,7 +137,7 @@ impl FaultKind {
     /// How long the fault lasts.
     pub fn lasts(self) -> Duration {
         match self {
-            Self::Kill(_) => Duration::ZERO,
+            Self::Kill(_) | Self::Cluster(_) => Duration::ZERO,
             Self::Freeze(_) => FREEZE,
             Self::Cut(_, seconds) => Duration::from_secs(seconds),
             Self::FullDisk(_) => FULL,
@@ -125,6 +151,12 @@ impl FaultKind {
             (Self::Kill(Victim::Trainer), _) => &[Failed],
             (Self::Kill(Victim::RunJob), _) => &[Interrupted],
             (Self::Kill(Victim::WorkersMachine), Moment::Event { .. }) => &[Interrupted],
+            // It had not begun, and Slurm had removed it, or had not saved it.
+            (Self::Cluster(Blow::Scancel), Moment::Waits) => &[Failed],
+            (Self::Cluster(Blow::Slurmctld), Moment::Waits) => &[Succeeded, Failed],
+            (Self::Cluster(Blow::Scancel | Blow::Node), _) => &[Interrupted],
+            // Slurm ends a running job that it has forgotten.
+            (Self::Cluster(Blow::Slurmctld), Moment::Event { .. }) => &[Succeeded, Interrupted],
             // The trainer's checkpoint does not fit on the disk, or its log does not.
             (Self::FullDisk(Machine::Worker), Moment::Event { .. }) => &[Failed, Interrupted],
             // The same, if the job's turn comes while the disk is full.
@@ -169,11 +201,11 @@ impl Moment {
 
 impl Plan {
     /// The plan of round `round` (from 1) of `seed`.
-    pub fn draw(seed: u64, round: u64) -> Self {
+    pub fn draw(executor: Executor, seed: u64, round: u64) -> Self {
         let is_long = round % LONG_EVERY == LONG_EVERY / 2;
         let (deck, place) = match is_long {
-            true => (long_deck(), round / LONG_EVERY),
-            false => (short_deck(), round - 1 - (round + LONG_EVERY / 2) / LONG_EVERY),
+            true => (deck::long(), round / LONG_EVERY),
+            false => (deck::short(executor), round - 1 - (round + LONG_EVERY / 2) / LONG_EVERY),
         };
         // Every card of the deck comes once before any comes again.
         let (pass, place) = (place / deck.len() as u64, place as usize % deck.len());
@@ -186,7 +218,7 @@ impl Plan {
         if !is_long && dice.random_bool(0.3) {
             faults.extend(second(&mut dice, faults[0]));
         }
-        Self { seed, round, way, faults }
+        Self { executor, seed, round, way, faults }
     }
 
     /// Whether a fault strikes in `phase`.
@@ -266,55 +298,6 @@ fn dice(seed: u64, stream: u64) -> StdRng {
     StdRng::from_seed(bytes)
 }
 
-/// Phases that a fault may strike at any point.
-const ALONG: [Phase; 3] = [Phase::Upload, Phase::Training, Phase::Download];
-
-fn short_deck() -> Vec<(FaultKind, Phase)> {
-    let anywhere = [
-        FaultKind::Kill(Victim::Worker),
-        FaultKind::Kill(Victim::Client),
-        FaultKind::Kill(Victim::Server),
-        FaultKind::Cut(Machine::Worker, 3),
-        FaultKind::Cut(Machine::Client, 3),
-    ];
-    let mut deck: Vec<_> =
-        anywhere.into_iter().flat_map(|kind| ALONG.map(|phase| (kind, phase))).collect();
-    deck.extend([
-        (FaultKind::Kill(Victim::Trainer), Phase::Training),
-        (FaultKind::Kill(Victim::RunJob), Phase::Training),
-        (FaultKind::Kill(Victim::WorkersMachine), Phase::Upload),
-        (FaultKind::Kill(Victim::WorkersMachine), Phase::Training),
-        (FaultKind::FullDisk(Machine::Worker), Phase::Upload),
-        (FaultKind::FullDisk(Machine::Worker), Phase::Training),
-        (FaultKind::FullDisk(Machine::Client), Phase::Training),
-        (FaultKind::FullDisk(Machine::Client), Phase::Download),
-    ]);
-    deck.extend(anywhere.map(|kind| (kind, Phase::Waiting)));
-    deck.extend([
-        (FaultKind::Kill(Victim::WorkersMachine), Phase::Waiting),
-        (FaultKind::FullDisk(Machine::Worker), Phase::Waiting),
-    ]);
-    for phase in [Phase::Connecting, Phase::End] {
-        let victims = [Victim::Worker, Victim::Client, Victim::Server];
-        deck.extend(victims.map(|victim| (FaultKind::Kill(victim), phase)));
-    }
-    deck
-}
-
-fn long_deck() -> Vec<(FaultKind, Phase)> {
-    let anywhere = [
-        FaultKind::Freeze(Victim::Worker),
-        FaultKind::Freeze(Victim::Client),
-        FaultKind::Cut(Machine::Worker, 40),
-        FaultKind::Cut(Machine::Client, 40),
-    ];
-    let mut deck: Vec<_> =
-        anywhere.into_iter().flat_map(|kind| ALONG.map(|phase| (kind, phase))).collect();
-    let in_training = [Victim::Server, Victim::Trainer, Victim::RunJob];
-    deck.extend(in_training.map(|victim| (FaultKind::Freeze(victim), Phase::Training)));
-    deck
-}
-
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -333,7 +316,19 @@ impl fmt::Display for FaultKind {
             Self::Freeze(victim) => write!(f, "freeze {victim} {} s", FREEZE.as_secs()),
             Self::Cut(machine, seconds) => write!(f, "cut {} {seconds} s", of(machine)),
             Self::FullDisk(machine) => write!(f, "disk full at {}", of(machine)),
+            Self::Cluster(blow) => write!(f, "{blow}"),
         }
+    }
+}
+
+impl fmt::Display for Blow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slurmd => "kill slurmd",
+            Self::Node => "kill node",
+            Self::Slurmctld => "kill slurmctld",
+            Self::Scancel => "scancel by an administrator",
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Prints a line for each round, and a summary.
 
-use crate::plan::{Fault, Plan, Verdict};
+use crate::plan::{Executor, Fault, Plan, Verdict};
 use crate::round::{Played, Recoveries};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Line {
     }
 
     fn print(&self) {
-        let Plan { seed, round, way, faults } = &self.plan;
+        let Plan { executor, seed, round, way, faults } = &self.plan;
         let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let (faults, took) = (faults.join(", then "), self.took.as_secs_f64());
         let how = match (&self.skipped, &self.played) {
@@ -50,7 +50,8 @@ impl Line {
             println!("    folder and logs: {}", self.folder.display());
         }
         if !self.is_good() {
-            println!("    to repeat: cargo xtask torture --seed {seed} --round {round}");
+            let slurm = if *executor == Executor::Slurm { " --slurm" } else { "" };
+            println!("    to repeat: cargo xtask torture{slurm} --seed {seed} --round {round}");
         }
     }
 }

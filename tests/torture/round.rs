@@ -87,7 +87,7 @@ pub struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub fn begin(scene: &'a mut Scene, plan: &'a Plan) -> Self {
-        let before = plan.has(Phase::Waiting).then(|| scene.occupy(plan));
+        let before = plan.has(Phase::Waiting).then(|| scene.occupy(plan)).flatten();
         let client_machine = scene.client_machine(plan);
         let client = scene.train("client-1", &client_machine);
         let mut pending = plan.faults.clone();
@@ -159,7 +159,7 @@ impl<'a> Round<'a> {
         }
         let victim = match kind {
             FaultKind::Kill(victim) | FaultKind::Freeze(victim) => self.pid(victim),
-            FaultKind::Cut(..) | FaultKind::FullDisk(_) => None,
+            FaultKind::Cut(..) | FaultKind::FullDisk(_) | FaultKind::Cluster(_) => None,
         };
         let pid = match kind {
             // The trainer is about to start.
@@ -167,6 +167,12 @@ impl<'a> Round<'a> {
             FaultKind::Kill(victim) => {
                 self.pending.pop();
                 return self.kill(victim);
+            }
+            FaultKind::Cluster(blow) => {
+                self.pending.pop();
+                let known = self.known().expect("the moment has come");
+                self.scene.strike_cluster(blow, &known.job);
+                return self.lifted();
             }
             FaultKind::Freeze(_) => {
                 send(victim, Signal::STOP);
@@ -248,7 +254,7 @@ impl<'a> Round<'a> {
         let due = |active: &mut ActiveFault| active.until <= Instant::now();
         let Some(ActiveFault { kind, pid, .. }) = self.active.take_if(due) else { return Ok(()) };
         match kind {
-            FaultKind::Kill(_) => {}
+            FaultKind::Kill(_) | FaultKind::Cluster(_) => {}
             FaultKind::Freeze(_) => send(pid, Signal::CONT),
             FaultKind::Cut(machine, _) => {
                 let network = self.scene.network.as_ref().expect("cuts need a network");
@@ -269,6 +275,7 @@ impl<'a> Round<'a> {
     }
 
     fn lifted(&mut self) {
+        self.scene.free_cluster();
         self.recovery = None;
         self.lifted = Some((Instant::now(), self.client.stdout().len()));
     }

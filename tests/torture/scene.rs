@@ -1,9 +1,11 @@
 //! The scene of a round: a server, a worker and a client, each on a machine of its own if networks can
 //! be created, and the disks that can be filled.
 
+use crate::cluster::Cluster;
 use crate::job::JobFolder;
-use crate::plan::{Phase, Plan, Way};
+use crate::plan::{Blow, Executor, Phase, Plan, Way};
 use crate::program::Program;
+use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_trust::session::JobString;
 use std::fs;
 use std::io::Read;
@@ -31,11 +33,17 @@ const BATCH_S: &str = "0.12";
 /// The length of the job before one that waits, in frames: long enough for the fault to strike before its end.
 const FRAMES_BEFORE: &str = "240";
 
+/// The rest of the configuration of a worker that hands its jobs to Slurm.
+const SLURM: &str = "executor = \"slurm\"\nslots = 1\n\
+    slurm = { ask_every = \"1 s\", gres = \"gpu:1\", lost_after = \"15 s\" }\n";
+
 /// The programs of a round.
 pub struct Scene {
     // Dropped in this order: programs before the disks and networks that they use.
     pub server: Program,
     pub worker: Program,
+    /// On the worker's machine.
+    cluster: Option<Cluster>,
     pub network: Option<Network>,
     pub worker_disk: Option<Disk>,
     pub client_disk: Option<Disk>,
@@ -73,13 +81,17 @@ impl Scene {
         let state = worker_home.join("state");
         let worker_disk =
             plan.fills_disk_of(Machine::Worker).then(|| Disk::mount(&state, DISK_MIB));
-        fs::write(worker_home.join("sleap-rtc.toml"), worker_config(&state)).unwrap();
-        let worker = start_worker(&site, &network, &worker_home, address, plan);
+        let cluster = (plan.executor == Executor::Slurm)
+            .then(|| on(&network, Machine::Worker, Cluster::start));
+        let config = worker_config(&state, plan.executor);
+        fs::write(worker_home.join("sleap-rtc.toml"), config).unwrap();
+        let worker = start_worker(&site, &network, &cluster, &worker_home, address, plan);
         let credentials =
             wait_for("the worker's credentials", SOON, || Credentials::parse(&worker.stdout()));
         Self {
             server,
             worker,
+            cluster,
             network,
             worker_disk,
             client_disk: None,
@@ -93,15 +105,37 @@ impl Scene {
         }
     }
 
-    /// Starts a job that takes the worker's only slot for a while, and waits until it runs.
-    pub fn occupy(&mut self, plan: &Plan) -> Program {
+    /// Starts a job that takes the worker's only slot for a while, and waits until it runs. A Slurm is occupied
+    /// without the worker, until [`Self::free_cluster`].
+    pub fn occupy(&mut self, plan: &Plan) -> Option<Program> {
+        if self.on_cluster(Cluster::occupy).is_some() {
+            return None;
+        }
         let machine = self.client_machine(plan);
         let client = self.track("job-before", &machine);
         wait_for("the job before", SOON, || {
             let known = self.known_jobs(&machine).pop()?;
             JobFolder::of(&self.jobs_dir(), &known.job).run_job()
         });
-        client
+        Some(client)
+    }
+
+    fn on_cluster<T>(&self, work: impl FnOnce(&Cluster) -> T) -> Option<T> {
+        let cluster = self.cluster.as_ref()?;
+        Some(on(&self.network, Machine::Worker, || work(cluster)))
+    }
+
+    pub fn free_cluster(&self) {
+        self.on_cluster(Cluster::free);
+    }
+
+    pub fn strike_cluster(&self, blow: Blow, job: &JobId) {
+        self.on_cluster(|cluster| cluster.strike(blow, job)).expect("the plan says so");
+    }
+
+    /// The states of the jobs that Slurm has.
+    pub fn cluster_queue(&self) -> Option<String> {
+        self.on_cluster(Cluster::queue)
     }
 
     pub fn jobs_dir(&self) -> PathBuf {
@@ -119,8 +153,8 @@ impl Scene {
     /// Starts the worker again.
     pub fn restart_worker(&mut self, plan: &Plan) {
         self.worker.kill();
-        self.worker =
-            start_worker(&self.site, &self.network, &self.worker_home, self.address, plan);
+        let Self { site, network, cluster, worker_home, address, .. } = self;
+        self.worker = start_worker(site, network, cluster, worker_home, *address, plan);
     }
 
     /// Kills the worker and all processes of its jobs.
@@ -265,6 +299,7 @@ fn listening(said: &str) -> Option<SocketAddr> {
 fn start_worker(
     site: &Site,
     network: &Option<Network>,
+    cluster: &Option<Cluster>,
     home: &Path,
     server: SocketAddr,
     plan: &Plan,
@@ -276,6 +311,7 @@ fn start_worker(
         command.args(["--transport", "webrtc"]);
     }
     command.envs([("FAKE_SLEAP_EPOCHS", epochs.as_str()), ("FAKE_SLEAP_BATCH_S", BATCH_S)]);
+    command.envs(cluster.as_ref().map(|cluster| ("SLURM_CONF", cluster.conf())));
     if plan.has(Phase::Waiting) {
         // The job before.
         command.env("FAKE_SLEAP_FRAMES", FRAMES_BEFORE);
@@ -287,10 +323,14 @@ fn start_worker(
     on(network, Machine::Worker, || Program::start("worker", site.path(), &mut command))
 }
 
-fn worker_config(state: &Path) -> String {
+fn worker_config(state: &Path, executor: Executor) -> String {
+    let executor = match executor {
+        Executor::Machine => "",
+        Executor::Slurm => SLURM,
+    };
     format!(
         "[worker]\nstate_dir = \"{}\"\npass_env = [\"FAKE_SLEAP_*\"]\nresume_within = \"{RESUME}\"\n\
-         gpus = [{{ model = \"Test GPU\", memory_mib = 16000 }}]\n",
+         gpus = [{{ model = \"Test GPU\", memory_mib = 16000 }}]\n{executor}",
         state.display()
     )
 }

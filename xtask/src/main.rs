@@ -45,9 +45,10 @@ cargo xtask bench NAME [OPTIONS]
 cargo xtask estimates
     Trains ten times with real sleap-nn on this machine's CPU, and says what the worker's estimates
     were worth.
-cargo xtask torture [--seed N] [--rounds N] [--round K] [--rooms N]
+cargo xtask torture [--slurm] [--seed N] [--rounds N] [--round K] [--rooms N]
     Kills, freezes, disconnects and fills up everything that takes part in a job, and checks that
-    nothing is lost. As root it also uses networks and disks of its own.
+    nothing is lost. As root it also uses networks and disks of its own. With --slurm the jobs run in
+    a Slurm, which is killed as well.
 cargo xtask trainers [VERSION ...]
     Runs the oldest supported, the pinned and the newest sleap-nn (or these): its options, training,
     inference script, tracking, videos elsewhere, stop and cancel, failures and what they leave.

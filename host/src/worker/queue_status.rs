@@ -4,20 +4,21 @@ use super::Client;
 use super::coordinator::HandoverStep;
 use super::error::{ConnectionError, refused};
 use crate::blocking::blocking;
-use sleap_rtc_base::deadline;
 use sleap_rtc_job::{JobError, JobFolder, JobHandle};
 use sleap_rtc_net::dialect::WorkerEnd;
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::job::{JobState, RefusalCode};
 use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::info;
 
 /// The shortest time between two frames about the same place.
 const NEWS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a job may be neither in the queue nor begun, while its process starts or its end is written.
 const START_LIMIT: Duration = Duration::from_secs(3600);
+/// How often to look whether a job that is no longer in the queue has begun.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a client hears that the worker cannot answer yet.
 const PREPARING: Duration = Duration::from_secs(1);
 
@@ -70,6 +71,7 @@ pub(crate) async fn until_it_starts(
                 return Err(refused(RefusalCode::Other, text));
             }
         }
+        let has_left = news.is_none();
         let is_due = sent.is_none() || sent_at.elapsed() >= NEWS_INTERVAL;
         let has_changed = news.is_some() && sent != news;
         if has_changed && is_due {
@@ -80,7 +82,7 @@ pub(crate) async fn until_it_starts(
         }
         tokio::select! {
             _ = queue_report.changed() => {}
-            () = deadline::reached(left_at.map(|at| (at + START_LIMIT).into_std())) => {}
+            () = sleep(LOOK_INTERVAL), if has_left => {}
             () = sleep_until(sent_at + NEWS_INTERVAL), if has_changed && !is_due => {}
             frame = link.recv() => match frame? {
                 // A job that has not begun has nothing to keep.

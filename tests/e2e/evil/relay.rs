@@ -113,7 +113,6 @@ fn assert_whole_or_nothing(ended: &Ended, output: &Path, worker: &TestWorker, pl
     if ended.code != 0 {
         assert!(ended.stderr.contains("error: "), "{plot}: no reason in\n{}", ended.text());
         assert!(!output.exists(), "{plot}: something has arrived: {:?}", files_below(output));
-        assert!(ended.took < LIMIT, "{plot}: it took {:?}:\n{}", ended.took, ended.text());
         return false;
     }
     let jobs = fs::read_dir(worker.state_dir().join("jobs")).unwrap().flatten();
@@ -127,8 +126,15 @@ fn assert_whole_or_nothing(ended: &Ended, output: &Path, worker: &TestWorker, pl
     true
 }
 
+/// A training through a relay that spoils packets.
+struct Run {
+    plot: String,
+    ended: Ended,
+    has_arrived: bool,
+}
+
 /// One training through a relay with the plot of that number.
-fn run(site: &Site, server: &TestServer, worker: &TestWorker, number: u64) -> bool {
+fn run(site: &Site, server: &TestServer, worker: &TestWorker, number: u64) -> Run {
     let mut random = StdRng::seed_from_u64(number);
     let how = match random.random_range(0..5) {
         0 => Spoil::Alters,
@@ -149,17 +155,24 @@ fn run(site: &Site, server: &TestServer, worker: &TestWorker, number: u64) -> bo
     assert!(evil.spoilt() > 0, "{plot}: nothing was spoilt:\n{}", ended.text());
     println!("{plot}: {} spoilt, {:?}, exit {}", evil.spoilt(), ended.took, ended.code);
     fs::remove_dir_all(home).unwrap();
-    has_arrived
+    Run { plot, ended, has_arrived }
 }
 
+/// Whoever gets nothing is told so in time. Judged at the end, so that a busy moment hides no other failure.
 fn runs(numbers: std::ops::Range<u64>) {
     let site = Site::new();
     let server = site.server();
     let worker = worker_apart(&site, &server);
-    let all = numbers.end - numbers.start;
-    let arrived = numbers.filter(|number| run(&site, &server, &worker, *number)).count();
-    println!("{arrived} of {all} trainings came through whole, the others ended with a reason");
-    assert!(arrived > 0 || all < 5, "no training came through");
+    let all: Vec<Run> = numbers.map(|number| run(&site, &server, &worker, number)).collect();
+    let (arrived, refused): (Vec<&Run>, Vec<&Run>) = all.iter().partition(|run| run.has_arrived);
+    let slowest = refused.iter().max_by_key(|run| run.ended.took);
+    let [arrivals, all] = [arrived.len(), all.len()];
+    println!("{arrivals} of {all} trainings came through whole, the others ended with a reason");
+    assert!(arrivals > 0 || all < 5, "no training came through");
+    if let Some(Run { plot, ended, .. }) = slowest {
+        println!("the slowest that did not, {plot}, took {:?}", ended.took);
+        assert!(ended.took < LIMIT, "{plot}: it took {:?}:\n{}", ended.took, ended.text());
+    }
 }
 
 #[test]

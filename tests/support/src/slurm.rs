@@ -156,9 +156,14 @@ impl TestSlurm {
         self.daemon(SLURMD, &["-N", &format!("node{node}")]);
     }
 
+    /// Kills the daemon of a node. The node's jobs live on.
+    pub fn kill_node_daemon(&self, node: usize) {
+        self.kill(&format!("node{node}"));
+    }
+
     /// Kills a node and all jobs, as in a loss of power.
     pub fn kill_node(&self, node: usize) {
-        self.kill(&format!("node{node}"));
+        self.kill_node_daemon(node);
         let mut steps = processes_in(&self.folder);
         steps.retain(|process| process.command.contains("slurmstepd"));
         kill_tree(steps);
@@ -298,8 +303,13 @@ fn kill_tree(mut found: Vec<Found>) {
     kill_all(&found);
 }
 
+/// A port that the kernel gives to no connection, so that it stays free while its daemon is killed and started
+/// again.
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    let random = || u16::from_le_bytes(*random_bytes().first_chunk().expect("many bytes"));
+    let mut below_all = std::iter::repeat_with(|| 10_000 + random() % 20_000);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    below_all.find(is_free).expect("an endless iterator")
 }
 
 fn random_bytes() -> Vec<u8> {

@@ -218,7 +218,7 @@ impl Server {
 /// peers to reconnect.
 ///
 /// # Errors
-/// When there is no listener, or the state cannot be read at the start.
+/// When there is no listener, the state cannot be read at the start, or its cluster cannot be joined.
 pub async fn run(
     listeners: Vec<TcpListener>,
     store: Store,
@@ -240,7 +240,9 @@ pub async fn run(
         Some(tls) if options.relay => AddressDiscovery::start(&addresses(&listeners), tls).await,
         _ => None,
     };
-    let server = Arc::new(Server::new(state, options, discovery, shutdown.clone()));
+    // A server that cannot take part in its cluster stops, too.
+    let stop = shutdown.child_token();
+    let server = Arc::new(Server::new(state, options, discovery, stop.clone()));
     let mut tasks = JoinSet::new();
     let taking_part =
         cluster.map(|(cluster, queue)| cluster::run(Arc::clone(&server), cluster, queue));
@@ -249,17 +251,21 @@ pub async fn run(
     }
     tasks.spawn(sweep(Arc::clone(&server)));
     tasks.spawn(state_file::watch(Arc::clone(&server)));
-    match taking_part {
+    let ended = match taking_part {
         Some(taking_part) => taking_part.await,
-        None => shutdown.cancelled().await,
-    }
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    };
+    stop.cancel();
     tasks.shutdown().await;
     server.tasks.close();
     if tokio::time::timeout(STOP_DEADLINE, closed(&server)).await.is_err() {
         tracing::warn!("some sockets did not close in time");
     }
     tracing::info!("signaling server stopped");
-    Ok(())
+    Ok(ended?)
 }
 
 fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {

@@ -7,7 +7,7 @@ use super::wire::{self, Beat, News, PIECE_BYTES, Presence, ServerId};
 use super::{Cluster, SharedStore, ToPublish, apply};
 use crate::server::{Server, relay};
 use crate::store::{Store, StoreError};
-use async_nats::{Message, Subscriber};
+use async_nats::{Message, SubscribeError, Subscriber};
 use futures_util::StreamExt;
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
@@ -29,6 +29,8 @@ const PEERS_AT_ONCE: usize = 256;
 const LIST_PAUSE: Duration = Duration::from_millis(500);
 /// How long the goodbye to the other servers may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// The time between two warnings about a store that does not open.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How long a store that does not open is tried.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,11 @@ pub enum ClusterError {
         /// The broker's words.
         why: String,
     },
+    /// The connection takes no subscription.
+    #[error(
+        "this server cannot subscribe to the messages of the others; check the broker, and start it again"
+    )]
+    Subscribe(#[from] SubscribeError),
     /// The shared state.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,12 +136,16 @@ async fn pass_on(cluster: &Cluster, queue: &mut mpsc::Receiver<ToPublish>) {
 /// Gives a broker that returns what it has lost. Runs until the connection is dropped.
 async fn restore(server: &Server, cluster: &Cluster) {
     let mut changes = cluster.nats.changes();
+    let mut warned: Option<Instant> = None;
     while changes.changed().await.is_ok() {
         while cluster.is_connected() {
             match server.state.restore(now_s()).await {
                 Ok(()) => break,
                 Err(error) if error.may_pass() => {
-                    tracing::debug!(error = %WithCauses(&error), "the shared store does not open yet; will retry");
+                    if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                        warned = Some(Instant::now());
+                        tracing::warn!(error = %WithCauses(&error), "the shared store does not open yet; will retry");
+                    }
                     sleep(START_WAIT).await;
                 }
                 Err(error) => {
@@ -165,17 +176,11 @@ pub(crate) async fn run(
     server: Arc<Server>,
     cluster: Arc<Cluster>,
     queue: mpsc::Receiver<ToPublish>,
-) {
+) -> Result<(), ClusterError> {
     let (nats, own) = (&cluster.nats, cluster.id);
-    let subscribing =
-        tokio::try_join!(nats.subscribe(news_of("*")), nats.subscribe(orders_to(own)));
-    let subscriptions = match subscribing {
-        Ok((news, orders)) => Subscriptions { news, orders },
-        Err(error) => {
-            tracing::error!(%error, "this server ends: it cannot subscribe to the messages of the others");
-            return;
-        }
-    };
+    let (news, orders) =
+        tokio::try_join!(nats.subscribe(news_of("*")), nats.subscribe(orders_to(own)))?;
+    let subscriptions = Subscriptions { news, orders };
     tracing::info!(server = %own, "one server of a cluster");
     let working = async {
         tokio::join!(
@@ -196,6 +201,7 @@ pub(crate) async fn run(
     };
     // The others notice the silence, too.
     let _ = timeout(GOODBYE_LIMIT, goodbye).await;
+    Ok(())
 }
 
 async fn receive(server: &Arc<Server>, cluster: &Arc<Cluster>, mut from: Subscriptions) {

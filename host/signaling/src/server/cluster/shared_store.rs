@@ -224,13 +224,16 @@ impl SharedStore {
     async fn read(&self, room_id: &RoomId) -> Result<Option<(SharedRoom, u64)>, StoreError> {
         let Some(key) = key_of(room_id) else { return Ok(None) };
         self.check_connected()?;
-        let Some(entry) = self.rooms.entry(key).await.map_err(failed)? else {
+        let mut entry = self.rooms.entry(key).await.map_err(failed)?;
+        if entry.is_none() {
             let Some(room) = self.recall(room_id) else {
                 return self.check_complete().map(|()| None);
             };
-            let written = self.rooms.update(key, bytes(&room), NEVER_WRITTEN).await;
-            return Ok(Some((room, written.map_err(failed)?)));
-        };
+            self.add(vec![(room_id.clone(), room)]).await?;
+            // Another server may have been faster.
+            entry = self.rooms.entry(key).await.map_err(failed)?;
+        }
+        let Some(entry) = entry else { return Ok(None) };
         let found = (entry.operation == Operation::Put).then_some(entry).and_then(|entry| {
             let room: SharedRoom = serde_json::from_slice(&entry.value)
                 .inspect_err(|_| tracing::error!(room = key, "the cluster's entry is damaged"))
@@ -318,4 +321,31 @@ async fn buckets(nats: &Nats) -> Result<([Bucket; 2], Made), StoreError> {
     let keys = open(nats, KEYS, Duration::ZERO).await?;
     let made = [&rooms, &keys].map(|bucket| bucket.stream.cached_info().created);
     Ok(([rooms, keys], made))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::ClusterOptions;
+    use support::TestBroker;
+
+    #[tokio::test]
+    async fn a_room_that_two_servers_restore_at_once_is_there_for_both() {
+        let Some(broker) = TestBroker::start() else { return };
+        let broker = ClusterOptions::address(&format!("nats://{}", broker.address())).unwrap();
+        let options = ClusterOptions { brokers: vec![broker], token_file: None };
+        let nats = Nats::connect(&options.load().unwrap()).await.unwrap();
+        let own = Store::ephemeral().unwrap();
+        let one = SharedStore::open(&nats, &own).await.unwrap();
+        let other = SharedStore::open(&nats, &own).await.unwrap();
+        let creator = PeerId::new("creator").unwrap();
+        let RoomCredentials { room_id, .. } = one.create_room(creator, now_s()).await.unwrap();
+        assert!(other.read(&room_id).await.unwrap().is_some());
+        let lost = one.rooms.stream.purge().filter(format!("$KV.{ROOMS}.{room_id}")).await;
+        assert_eq!(lost.unwrap().purged, 1);
+        let (here, there) = tokio::join!(one.read(&room_id), other.read(&room_id));
+        let found = here.unwrap();
+        assert!(found.is_some());
+        assert_eq!(found, there.unwrap());
+    }
 }
