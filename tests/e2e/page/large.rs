@@ -42,7 +42,7 @@ const TO_ITSELF: &str = "
 
 /// How often it is looked at a transfer, and at the memory. Both cost time that the transfer would have.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const MEASURE_EVERY: Duration = Duration::from_secs(1);
+const MEASURE_EVERY: Duration = Duration::from_millis(500);
 
 /// A browser whose memory is watched, and the worker beside it.
 struct Watched<'a> {

@@ -230,7 +230,7 @@ impl Connection {
                     .build(),
             )
             .with_setting_engine(settings::engine(&addresses))
-            .with_runtime(Arc::new(sockets::Tuned { connecting, resolve_until }))
+            .with_runtime(Arc::new(sockets::Tuned { connecting, resolve_until, is_foreign }))
             .with_handler(Arc::new(handler))
             .with_udp_addrs(addresses)
             .with_data_channel_send_buffer_limit(sockets::window_bytes());

@@ -20,21 +20,25 @@ const SEND_BYTES: usize = 65_507;
 /// No datagram is longer: what fits into an Ethernet frame.
 const DATAGRAM_BYTES: usize = 1_472;
 
-/// How often the crate may read in a row: fewer times than a browser sends packets for one
-/// acknowledgement, so that ever more are under way.
+/// How often the crate may read in a row what another program sends: fewer times than a browser sends
+/// packets for one acknowledgement, so that ever more are under way.
 const READS_IN_A_ROW: usize = 3;
 
 /// A UDP socket that takes no more datagrams at once than the kernel sends.
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
-    /// How often it was read in a row.
+    /// How often it may be read in a row.
+    most_reads: usize,
+    /// How often it was.
     reads: AtomicUsize,
 }
 
 impl Socket {
-    pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
-        Self { inner, reads: AtomicUsize::new(0) }
+    /// Our own programs send as much as fits for each acknowledgement, and fewer of them cost less.
+    pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>, is_foreign: bool) -> Self {
+        let most_reads = if is_foreign { READS_IN_A_ROW } else { usize::MAX };
+        Self { inner, most_reads, reads: AtomicUsize::new(0) }
     }
 }
 
@@ -46,7 +50,7 @@ impl AsyncUdpSocket for Socket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let reads = self.reads.load(Ordering::Relaxed);
-        if reads == READS_IN_A_ROW {
+        if reads == self.most_reads {
             self.reads.store(0, Ordering::Relaxed);
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn reading_pauses_after_a_few_datagrams_for_their_acknowledgement() {
-        let socket = Socket::new(Arc::new(Busy));
+        let socket = Socket::new(Arc::new(Busy), true);
         let mut cx = Context::from_waker(Waker::noop());
         let mut has_read = || socket.poll_recv(&mut cx, &mut [], &mut []).is_ready();
         let reads: Vec<bool> = (0..8).map(|_| has_read()).collect();

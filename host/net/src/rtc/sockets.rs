@@ -34,6 +34,8 @@ pub(crate) struct Tuned {
     /// Names of STUN and TURN servers are looked up until then. The connection stands still
     /// meanwhile, and a dead name server would hold it for many seconds.
     pub(crate) resolve_until: Instant,
+    /// Whether the other side is another program, a browser for instance.
+    pub(crate) is_foreign: bool,
 }
 
 /// The most bytes in flight on a connection, in each direction. They must fit into what the receiving
@@ -94,7 +96,7 @@ impl Runtime for Tuned {
         if let Err(error) = os::allow_cutting(&same) {
             tracing::debug!(%error, "packets are not cut on their way");
         }
-        Ok(Arc::new(Socket::new(socket)))
+        Ok(Arc::new(Socket::new(socket, self.is_foreign)))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
