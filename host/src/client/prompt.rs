@@ -7,6 +7,7 @@ use crate::question::{Typed, typed as typed_line};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::occupancy::age;
 use sleap_rtc_protocol::progress::RunningJob;
 use sleap_rtc_protocol::text::{Printable, is_printable};
 use sleap_rtc_protocol::worker::WorkerStatus;
@@ -174,23 +175,14 @@ impl Choice {
     }
 }
 
-/// The limits for showing a worker's problems.
-const MAX_PROBLEMS: usize = 8;
-const MAX_PROBLEM_CHARS: usize = 300;
-
 /// A line for a worker, followed by a line for each problem that it reports and for each job that
 /// it runs.
 pub fn row(number: &str, worker: &WorkerFacts) -> String {
     let gpu = worker.accelerators.largest();
-    let problems = worker.problems();
-    let model = match gpu {
-        Some(gpu) => gpu.model.as_str(),
-        None if problems.is_empty() => "CPU",
-        None => "none that works",
-    };
     let cuda = worker.accelerators.cuda_version.as_deref().unwrap_or("-");
     let host = worker.hostname.as_deref().unwrap_or("-");
-    let (mib, status) = (memory_mib(worker), worker.status.as_str());
+    let (model, status) = (worker.gpu_model(), worker.status_words());
+    let memory = gpu.map(|gpu| format!(", {} MB", gpu.memory_mib)).unwrap_or_default();
     let slots = match worker.slots {
         0 | 1 => String::new(),
         slots => format!(", {} of {slots} slots free", worker.slots_free),
@@ -200,13 +192,11 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
         Some(mib) => format!(" ({mib} MB in use by others)"),
     };
     let line = format!(
-        "  {number} {host}  GPU: {model}, {mib} MB{others}  CUDA: {cuda}  status: {status}{slots}  \
+        "  {number} {host}  GPU: {model}{memory}{others}  CUDA: {cuda}  status: {status}{slots}  \
          id: {}",
         worker.peer_id
     );
-    let problems = problems.iter().take(MAX_PROBLEMS).map(|problem| {
-        format!("       {}", problem.chars().take(MAX_PROBLEM_CHARS).collect::<String>())
-    });
+    let problems = worker.problem_lines().map(|problem| format!("       {problem}"));
     let jobs = worker.jobs.iter().map(job);
     // Text from a worker must not control the terminal.
     let plain = |line: String| line.chars().filter(|c| is_printable(*c)).chain(['\n']).collect();
@@ -214,11 +204,11 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
 }
 
 fn job(job: &RunningJob) -> String {
-    let age_ms = now_ms().saturating_sub(job.since_ms);
     let owner = job.user.as_deref().unwrap_or(job.owner.as_str());
     let route = job.route.as_deref().map(|route| format!("; its client is connected: {route}"));
     let route = route.unwrap_or_default();
-    format!("       a job of {owner}, for {} min: {}{route}", age_ms / 60_000, job.progress)
+    let age = age(job.since_ms, now_ms());
+    format!("       a job of {owner}, for {age}: {}{route}", job.progress)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(crate) fn ranking(
     for (index, worker) in workers.iter().enumerate().filter(|(index, _)| !ranked[*index]) {
         let why = match selection.left_out.iter().find(|out| out.index == index) {
             Some(out) => said(&out.plugin, &out.reason),
-            None if worker.status != WorkerStatus::Available => worker.status.as_str().to_owned(),
+            None if worker.status != WorkerStatus::Available => worker.status_words().to_owned(),
             None => "left out without a reason".to_owned(),
         };
         rows.push(row(worker, "out".into(), "-".into(), why));
@@ -64,7 +64,7 @@ fn row(worker: &WorkerFacts, rank: String, score: String, why: String) -> [Strin
 fn machine(worker: &WorkerFacts) -> [String; 3] {
     let gpu = match worker.accelerators.largest() {
         Some(gpu) => format!("{}, {} MB", gpu.model, gpu.memory_mib),
-        None => "none".into(),
+        None => worker.gpu_model().to_owned(),
     };
     let host = worker.hostname.clone().unwrap_or_else(|| "-".into());
     [worker.peer_id.to_string(), host, gpu]
