@@ -134,8 +134,8 @@ mod tests {
         let selection = Selection::new(&"lab".into(), answer);
         let table = "rank  worker    host  GPU         score  why\n\
              1     worker-2  b     A, 8192 MB  8192   largest\n\
-             out   w1        a[2J  none        -      busy just now\n\
-             out   w3        -     none        -      maintenance\n";
+             out   w1        a[2J  CPU         -      busy just now\n\
+             out   w3        -     CPU         -      maintenance\n";
         assert_eq!(ranking(&workers, &selection, PluginNames::Hidden), table);
         let named = table.replace("largest", "lab: largest").replace("busy just", "lab: busy just");
         assert_eq!(ranking(&workers, &selection, PluginNames::Shown), named);
