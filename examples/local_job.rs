@@ -70,7 +70,7 @@ async fn run(job: Job) -> Result<PathBuf> {
 
     let credentials = folder.path().join("credentials");
     let (room, file) = (WorkerRoom::New, Some(credentials.clone()));
-    let options = WorkerOptions { room, credentials_file: file, drain: false, page_at: None };
+    let options = WorkerOptions { room, credentials_file: file, drain: false, served_at: None };
     let mut worker = tokio::spawn(worker::run(config.clone(), options, stop_worker.clone()));
 
     let session = tokio::select! {

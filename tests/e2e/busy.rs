@@ -39,7 +39,8 @@ fn auto_select_in_a_room_of_busy_workers_is_refused() {
     observer.wait_status(worker.peer_id(), "busy", SOON);
     let second = site.client(&server).train(&package).auto(worker.credentials());
     let ended = second.run_within(SOON);
-    ended.assert_code(5).assert_says(&["busy"]);
+    ended.assert_code(5).assert_says(&["busy; a further job would start in", "now", "train"]);
+    ended.assert_says(&["for ", " left", "--wait"]);
     first.kill();
 }
 

@@ -44,6 +44,65 @@ fn a_working_machine_passes() {
     assert!(!text.contains("trainer") && !text.contains("gpu"));
 }
 
+/// The findings about the server, where nobody has named one.
+fn without_a_name(site: &Site, home: &Path, arguments: &[&str]) -> (i32, String) {
+    let mut command = Site::binary(home, &stand_in());
+    command.current_dir(home).arg("doctor").args(arguments);
+    command.env("SLEAP_RTC_SIGNALING_WS", "").env("SLEAP_RTC_SIGNALING_HTTP", "");
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|out| String::from_utf8(out).unwrap()).concat();
+    println!("{}: {text}", site.path().display());
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn a_server_that_nobody_has_named_is_no_failure() {
+    let island = match Island::new() {
+        Ok(island) => island,
+        Err(error) => return println!("not run: no network namespaces here ({error})"),
+    };
+    let site = Site::new();
+    let home = site.folder("machine");
+    for (arguments, words) in [("--worker", "worker --serve"), ("--client", "sleap-rtc pair")] {
+        let (code, text) = island.on(|| without_a_name(&site, &home, &[arguments]));
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("nobody has named one") && text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn the_server_of_a_worker_with_other_ports_is_found_by_its_configuration() {
+    let island = match Island::new() {
+        Ok(island) => island,
+        Err(error) => return println!("not run: no network namespaces here ({error})"),
+    };
+    let site = Site::new();
+    let setup = TestWorker::setup(&site, "worker");
+    let worker = island.on(|| setup.serve("127.0.0.1:9000".parse().unwrap()));
+    let config = site.folder("machine").join("sleap-rtc.toml");
+    fs::write(&config, "[environments.production.signaling]\nlisten = [\"127.0.0.1:9000\"]\n")
+        .unwrap();
+    let home = config.parent().unwrap();
+    let (code, text) = island.on(|| without_a_name(&site, home, &["--worker"]));
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("127.0.0.1:9000/ answers"), "{text}");
+    drop(worker);
+}
+
+#[test]
+fn servers_that_do_not_share_their_rooms_are_named() {
+    let site = Site::new();
+    let (one, other) = (site.server(), site.server());
+    let address = |server: &TestServer| format!("http://{}", server.address());
+    let mut command = Site::binary(&site.folder("machine"), Path::new("/nonexistent"));
+    command.args(["doctor", "--client"]);
+    command.args(["--signaling", &address(&one), "--signaling", &address(&other)]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("do not share their rooms"), "{text}");
+}
+
 #[test]
 fn every_problem_is_named_with_its_fix() {
     let site = Site::new();

@@ -88,19 +88,27 @@ fn a_result_waits_and_may_be_fetched_twice() {
     report.assert_code(2).assert_says(&["has no result yet", "attach"]);
     lab.client().arguments(&["logs", &job, "--follow"]).run().assert_code(0);
     lab.worker.wait_idle(&lab.site, &lab.server);
-    for folder in ["first", "second"] {
-        let output = lab.site.folder(folder);
-        let fetch = lab.client().arguments(&["fetch", &job, "--output"]).argument(&output);
+    let places = ["first", "second"].map(|folder| lab.site.folder(folder));
+    for output in &places {
+        let fetch = lab.client().arguments(&["fetch", &job, "--output"]).argument(output);
         fetch.run().assert_code(0);
-        assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")), "{folder}");
+        assert!(files_below(output).iter().any(|file| file.ends_with("best.ckpt")), "{output:?}");
     }
+    // To the same place again: at once, and without a second model.
+    let there = places.each_ref().map(|place| files_below(place));
+    let again = lab.client().arguments(&["fetch", &job[..12]]).run();
+    again.assert_code(0).assert_says(&["already in", places[1].to_str().unwrap(), "--output"]);
+    assert!(!again.text().contains("Receiving"), "{}", again.text());
+    let again = lab.client().arguments(&["fetch", &job, "--output"]).argument(&places[0]).run();
+    again.assert_code(0).assert_says(&["Receiving"]);
+    assert_eq!(places.each_ref().map(|place| files_below(place)), there);
     let logs = lab.client().arguments(&["logs", &job]).run();
     logs.assert_code(0).assert_says(&["Finished training at"]);
     let listed = lab.client().arguments(&["jobs"]).run();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let to_host = format!(" to {} (", host.trim());
     listed.assert_code(0).assert_says(&["succeeded", "last seen just now", &to_host]);
-    listed.assert_says(&["its result is in"]);
+    listed.assert_says(&[&format!("its result is in {}", places[0].display())]);
 }
 
 #[test]

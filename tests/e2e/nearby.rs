@@ -70,7 +70,11 @@ fn a_server_that_shall_not_be_announced_is_not_found() {
     assert!(!worker.stdout().contains("find it by themselves"), "{}", worker.stdout());
     let client = client(&site, &site.folder("laptop")).auto(worker.credentials());
     let ended = network.on(Machine::Client, || client.run());
-    ended.assert_code(3).assert_says(&["localhost:8001"]);
+    ended.assert_code(3).assert_says(&[
+        "localhost:8001",
+        "No signaling server is named",
+        "--signaling",
+    ]);
 }
 
 #[test]

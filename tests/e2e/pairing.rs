@@ -61,7 +61,9 @@ fn a_worker_in_a_terminal_shows_a_code_at_its_start() {
     let worker = site.client(&server).arguments(&["worker"]).on_terminal();
     let mut worker = worker.start_with_input();
     let code = worker.wait_stdout("a code", SOON, |text| codes(text).pop());
-    assert!(worker.stdout().contains("Pair a laptop (within 10 minutes)"), "{}", worker.stdout());
+    let shown = worker.stdout();
+    assert!(shown.contains("Pair a laptop (within 10 minutes)"), "{shown}");
+    assert!(shown.contains("sleap-rtc pair --signaling ws://127.0.0.1:"), "{shown}");
     let paired = pair(&site, &server, &code);
     paired.assert_code(0);
     let shown = worker.wait_stdout("the same words", SOON, |text| {

@@ -95,7 +95,11 @@ fn a_job_waits_while_its_client_is_away_and_its_worker_is_killed() {
     second.sees("1st in line");
     second.process.signal(Signal::INT);
     assert_eq!(second.process.wait(SOON), 8, "{}", second.process.transcript());
-    assert!(second.process.stderr().contains("the job keeps its place"));
+    let said = second.process.stderr();
+    assert!(
+        said.contains("Detached; the job keeps its place.") && !said.contains("error:"),
+        "{said}"
+    );
     let listed = site.client(&server).in_home(&second.home).arguments(&["jobs"]).run_within(SOON);
     listed.assert_code(0).assert_says(&["waiting (1st in line"]);
 
@@ -211,9 +215,14 @@ fn a_worker_without_a_queue_refuses_as_before() {
 
 /// `queue --local` and its decisions, as the worker's user.
 fn operator(worker: &TestWorker, words: &[&str]) -> (i32, String) {
-    let mut command = Site::binary(worker.home(), Path::new("/nonexistent"));
-    command.args(["queue", "--local", "--state-dir"]).arg(worker.state_dir()).args(words);
-    let done = command.output().unwrap();
+    operate(worker, &["queue"], words)
+}
+
+/// `command --local`, as the worker's user.
+fn operate(worker: &TestWorker, command: &[&str], words: &[&str]) -> (i32, String) {
+    let mut program = Site::binary(worker.home(), Path::new("/nonexistent"));
+    program.args(command).args(["--local", "--state-dir"]).arg(worker.state_dir()).args(words);
+    let done = program.output().unwrap();
     let text = [done.stdout, done.stderr].map(|out| String::from_utf8(out).unwrap()).concat();
     (done.status.code().unwrap(), text)
 }
@@ -263,6 +272,33 @@ fn the_operator_holds_releases_moves_and_removes_jobs() {
     assert_eq!(waiting[0].process.wait(A_WHILE), 0);
     let order = [&first, &waiting[2], &waiting[1], &waiting[0]].map(|job| job.job.clone());
     assert_eq!(started(&worker), order);
+}
+
+#[test]
+fn the_operator_ends_any_job_by_the_beginning_of_its_id() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = endless(TestWorker::setup(&site, "worker")).start(&server);
+    let mut jobs: Vec<Waiting> = Vec::new();
+    for seen in ["started on", "1st in line", "2nd in line"] {
+        jobs.push(Waiting::start(train(&site, &server, &worker).arguments(&["--wait"])));
+        jobs.last_mut().unwrap().sees(seen);
+    }
+    let end = |command: &str, job: &Waiting| {
+        let (code, text) = operate(&worker, &[command], &[&job.job[..12]]);
+        assert_eq!(code, 0, "{command}: {text}");
+    };
+    let (code, text) = operate(&worker, &["cancel"], &["job-nothing"]);
+    assert!(code == 2 && text.contains("jobs --local"), "{text}");
+    end("cancel", &jobs[1]);
+    assert_eq!(jobs[1].process.wait(SOON), 130, "{}", jobs[1].process.transcript());
+    end("cancel", &jobs[0]);
+    assert_eq!(jobs[0].process.wait(A_WHILE), 130, "{}", jobs[0].process.transcript());
+    let (code, text) = operate(&worker, &["cancel"], &[&jobs[0].job]);
+    assert!(code == 5 && text.contains("already finished"), "{text}");
+    jobs[2].sees("started on");
+    end("stop", &jobs[2]);
+    assert_eq!(jobs[2].process.wait(A_WHILE), 0, "{}", jobs[2].process.transcript());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 #[test]
 fn room_credentials_and_auto_select_bring_predictions() {
@@ -103,6 +104,29 @@ fn a_folder_without_a_model_is_refused_before_connecting() {
     let client = site.client(&server).track(&labels, &[site.folder("empty")]);
     let ended = client.auto(worker.credentials()).run_within(SOON);
     ended.assert_code(2).assert_says(&["empty", "training_config"]);
+}
+
+#[test]
+fn files_that_are_mixed_up_are_named_as_they_were_typed() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = site.worker(&server);
+    let (labels, models) = labels_and_models(&site);
+    let track = |data: &Path, models: &[PathBuf]| {
+        let client = site.client(&server).track(data, models).auto(worker.credentials());
+        client.run_within(SOON)
+    };
+    let copy = site.folder("copy");
+    fs::create_dir_all(copy.join(models[0].file_name().unwrap())).unwrap();
+    let copy = copy.join(models[0].file_name().unwrap());
+    for file in files_below(&models[0]) {
+        fs::copy(models[0].join(&file), copy.join(&file)).unwrap();
+    }
+    let twice = track(&labels, &[models[0].clone(), copy.clone()]);
+    let typed = [&models[0], &copy].map(|model| model.to_str().unwrap());
+    twice.assert_code(2).assert_says(&[typed[0], typed[1], "do not predict together"]);
+    let package = track(&fixture("train_single.zip"), &models);
+    package.assert_code(2).assert_says(&["train_single.zip is a zip", "training package"]);
 }
 
 #[test]

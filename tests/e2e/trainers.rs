@@ -59,6 +59,48 @@ fn a_broken_trainer_is_refused_before_the_upload_until_it_is_mended() {
     }
 }
 
+/// What a client sees of the room of `worker`.
+fn seen(site: &Site, server: &TestServer, worker: &TestWorker, words: &[&str]) -> String {
+    let room = ["--room-id", &worker.credentials().room_id, "--token", &worker.credentials().token];
+    site.client(server).arguments(words).arguments(&room).run_within(SOON).text()
+}
+
+#[test]
+fn a_worker_whose_trainer_does_not_work_does_not_look_available() {
+    let fails = "echo \"No module named 'torch'\" >&2; exit 1";
+    let no_training = "[ $1 = train ] && { echo \"No module named 'torch'\" >&2; exit 1; }";
+    let real = format!("exec {}/sleap-nn \"$@\"", stand_in().display());
+    for (text, status, tracks) in [
+        (fails.to_owned(), "no working trainer", false),
+        (format!("{no_training}; {real}"), "tracks only", true),
+    ] {
+        let site = Site::new();
+        let server = site.server();
+        let tools = tools(&site);
+        script(&tools, "sleap-nn", &text);
+        // Without a sandbox the trainer is tried once, instead of once for each scope.
+        let setup = TestWorker::setup(&site, "worker").config("sandbox = \"off\"\n");
+        let worker = setup.trainers_in(&tools).start(&server);
+        let mut observer = Observer::join(&server, worker.credentials());
+        observer.wait_properties(worker.peer_id(), "the problem", |seen| {
+            seen["problems-by-part"]["training"].as_str().is_some_and(|why| why.contains("'torch'"))
+        });
+        for words in [["room", "list"].as_slice(), &["queue"]] {
+            let text = seen(&site, &server, &worker, words);
+            assert!(text.contains(status) && text.contains("'torch'"), "{words:?}: {text}");
+            assert!(!text.contains("available") && !text.contains("none that works"), "{text}");
+        }
+        let why = seen(&site, &server, &worker, &["why"]);
+        assert!(why.contains("out") && why.contains("'torch'"), "{why}");
+        let refused = site.client(&server).train(&fixture("train_single.zip"));
+        let refused = refused.auto(worker.credentials()).run_within(SOON);
+        refused.assert_says(&["'torch'"]);
+        assert!(!has_package(&worker), "{}", worker.log());
+        let tracking = site.client(&server).track_fixture(&site).auto(worker.credentials()).run();
+        assert_eq!(tracking.code == 0, tracks, "{}", tracking.text());
+    }
+}
+
 #[test]
 fn a_trainer_that_is_slow_to_fail_is_refused_before_the_upload() {
     let site = Site::new();

@@ -12,6 +12,7 @@ mod tracking;
 mod training;
 mod videos;
 
+pub use model_types::TypedModel;
 pub use tracking::check_model;
 pub use training::is_newer;
 pub(crate) use videos::listed as listed_videos;
@@ -260,10 +261,10 @@ pub enum CheckError {
          name one model of each type, such as a centroid and a centered_instance"
     )]
     ModelTypes {
-        /// A model, and its type.
-        first: String,
+        /// A model.
+        first: TypedModel,
         /// Another one.
-        second: String,
+        second: TypedModel,
     },
     /// A folder does not contain a trained model.
     #[error("{folder} is not a trained model: it has no {lacks}")]

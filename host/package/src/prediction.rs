@@ -63,6 +63,9 @@ impl Prediction {
     }
 }
 
+/// How a zip with files in it begins.
+const ZIP: &[u8] = b"PK\x03\x04";
+
 /// Data that is neither labels nor a video.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{data} is {is}, and a prediction needs labels (.slp) or a video", data = .data.display())]
@@ -77,6 +80,11 @@ pub struct NotData {
 pub fn unusable_data(start: &[u8], path: &Path) -> Option<&'static str> {
     if is_labels(path) {
         return None;
+    }
+    if start.starts_with(ZIP) {
+        return Some(
+            "a zip, perhaps SLEAP's training package (unpacked, it has its labels beside the script)",
+        );
     }
     match recognize_start(start, path)? {
         NotAPackage::EmptyFile => Some("empty (0 bytes)"),

@@ -17,13 +17,20 @@ pub struct Ranked {
 /// Why a job cannot wait at a worker.
 const NO_LINE: &str = "no job can wait there";
 
-/// Ranks `workers` for `job`.
+/// Ranks `workers` for `job`. Those whose trainer for it does not work would refuse it.
 pub fn rank(job: &JobDescription, workers: &[WorkerFacts]) -> Ranked {
     let records: Vec<_> = workers.iter().map(worker_record).collect();
     let ranking = largest_gpu::rank(&job_record(job), &records);
-    let fit = ranking.choices.into_iter().map(|choice| (choice.index as usize, choice.reason));
+    let fits = ranking.choices.into_iter().map(|choice| (choice.index as usize, choice.reason));
     let out = ranking.left_out.into_iter().map(|out| (out.index as usize, out.reason));
-    Ranked { fit: fit.collect(), left_out: out.collect() }
+    let (mut fit, mut left_out) = (Vec::new(), out.collect::<Vec<_>>());
+    for (index, reason) in fits {
+        match workers.get(index).and_then(|worker| worker.trainer_problem(job.job_type)) {
+            Some(problem) => left_out.push((index, problem)),
+            None => fit.push((index, reason)),
+        }
+    }
+    Ranked { fit, left_out }
 }
 
 /// Ranks the workers at which the job can wait for a slot: where it is expected to start first, and then
@@ -118,6 +125,19 @@ mod tests {
             metadata: Metadata { tags: Vec::new(), properties },
             connected_at: json!(0),
         })
+    }
+
+    #[test]
+    fn a_worker_whose_trainer_does_not_work_is_left_out() {
+        let mut broken = worker("a", 80_000, "available");
+        broken.properties.insert("problems-by-part".into(), json!({ "training": "no torch" }));
+        let workers = [broken, worker("b", 8_000, "available")];
+        let fit = |job_type| {
+            let ranked = rank(&JobDescription::unknown(job_type), &workers);
+            (ranked.fit.into_iter().map(|(place, _)| place).collect::<Vec<_>>(), ranked.left_out)
+        };
+        assert_eq!(fit(JobType::Training), (vec![1], vec![(0, "no torch".to_owned())]));
+        assert_eq!(fit(JobType::Inference), (vec![0, 1], vec![]));
     }
 
     #[test]

@@ -18,12 +18,7 @@ pub fn worker_name(facts: &WorkerFacts) -> Printable {
 
 /// Its GPU, or what it has instead.
 pub fn gpu(facts: &WorkerFacts) -> Printable {
-    let text = match facts.accelerators.largest() {
-        Some(gpu) => gpu.model.as_str(),
-        None if facts.problems().is_empty() => "CPU",
-        None => "none that works",
-    };
-    Printable::line(text, NAME_CHARS)
+    Printable::line(facts.gpu_model(), NAME_CHARS)
 }
 
 /// Whether a job of this page can wait for a slot there.

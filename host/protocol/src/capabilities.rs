@@ -2,6 +2,7 @@
 
 use crate::ids::PeerId;
 use crate::job::JobType;
+use crate::problems::{PROBLEMS, PROBLEMS_BY_PART};
 use crate::progress::RunningJob;
 use crate::queue_report::QueueRow;
 use crate::signaling::PeerInfo;
@@ -71,7 +72,7 @@ pub struct Capabilities {
 }
 
 /// The properties that a worker sets by itself. Its operator's own properties have other names.
-pub const WORKER_PROPERTIES: [&str; 22] = [
+pub const WORKER_PROPERTIES: [&str; 23] = [
     "gpu_memory_mb",
     "gpu_model",
     "sleap_version",
@@ -91,14 +92,11 @@ pub const WORKER_PROPERTIES: [&str; 22] = [
     QUEUE_LENGTH,
     EXPECTED_START,
     PROBLEMS,
+    PROBLEMS_BY_PART,
     MOUNTS,
     ENDPOINT,
     SANDBOX,
 ];
-
-/// The property that lists the problems of the worker's machine, as sentences. The list is empty once
-/// they are solved.
-pub const PROBLEMS: &str = "problems";
 
 /// The property that lists the labels of the worker's mounts, if it has any.
 pub const MOUNTS: &str = "mounts";
@@ -249,7 +247,9 @@ impl WorkerFacts {
             "sleap_version": self.sleap_version.as_deref().unwrap_or("unknown"),
         });
         let Value::Object(mut changing) = properties else { return Map::new() };
-        for key in [USED_BY_USER, QUEUE, QUEUE_LENGTH, EXPECTED_START, PROBLEMS, SANDBOX] {
+        let line = [QUEUE, QUEUE_LENGTH, EXPECTED_START];
+        let others = [USED_BY_USER, PROBLEMS, PROBLEMS_BY_PART, SANDBOX];
+        for key in line.into_iter().chain(others) {
             if let Some((key, value)) = self.properties.get_key_value(key) {
                 changing.insert(key.clone(), value.clone());
             }
@@ -259,12 +259,12 @@ impl WorkerFacts {
 
     /// The jobs that wait for a slot, in the order in which they start. `None` if no job waits there ever.
     pub fn queue(&self) -> Option<Vec<QueueRow>> {
-        read(self.properties.get(QUEUE).cloned())
+        self.reported(QUEUE)
     }
 
     /// In how many seconds a further job would start, if that is known.
     pub fn expected_start_s(&self) -> Option<u64> {
-        read(self.properties.get(EXPECTED_START).cloned())
+        self.reported(EXPECTED_START)
     }
 
     /// The same worker with a free slot.
@@ -279,9 +279,9 @@ impl WorkerFacts {
         self.properties.get(MOUNTS).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
     }
 
-    /// The problems of the worker's machine, as sentences.
-    pub fn problems(&self) -> Vec<String> {
-        read(self.properties.get(PROBLEMS).cloned()).unwrap_or_default()
+    /// A property, if the worker reports it and it makes sense.
+    pub(crate) fn reported<T: serde::de::DeserializeOwned>(&self, key: &str) -> Option<T> {
+        read(self.properties.get(key).cloned())
     }
 }
 

@@ -18,7 +18,9 @@
 //! | module | contents |
 //! |---|---|
 //! | [`ids`] | peers, rooms, jobs, and the secrets that belong to them |
+//! | [`short_id`] | job ids as people type them |
 //! | [`capabilities`] | what a worker can do, and its form in the worker's metadata |
+//! | [`problems`] | what is wrong with a worker, by the part of its machine |
 //! | [`signaling`] | frames between a peer and the signaling server |
 //! | [`pairing`] | frames between the signaling server and two devices that pair |
 //! | [`python`] | data-channel messages of Python peers (the only place that knows `::`) |
@@ -62,10 +64,12 @@ pub mod occupancy;
 pub mod offer_reply;
 pub mod pairing;
 pub mod path;
+pub mod problems;
 pub mod progress;
 pub mod python;
 pub mod queue;
 pub mod queue_report;
+pub mod short_id;
 pub mod signaling;
 pub mod standing;
 pub mod text;

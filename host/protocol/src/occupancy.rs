@@ -4,6 +4,7 @@ use crate::capabilities::WorkerFacts;
 use crate::job::JobType;
 use crate::queue_report::QueueRow;
 use crate::queue_report::words::{row, table};
+use crate::text::duration;
 
 /// What runs and what waits at a worker, and for how long, one job a line.
 pub fn jobs_of(worker: &WorkerFacts, now_ms: u64) -> Vec<String> {
@@ -25,8 +26,13 @@ fn all(worker: &WorkerFacts) -> Vec<QueueRow> {
     running(worker).chain(worker.queue().unwrap_or_default()).collect()
 }
 
+/// The time since `since_ms`, for people. Nothing began zero seconds ago.
+pub fn age(since_ms: u64, now_ms: u64) -> String {
+    duration((now_ms.saturating_sub(since_ms) / 1_000).max(1) as f64)
+}
+
 fn since(job: &QueueRow, now_ms: u64) -> String {
-    format!("for {} min", now_ms.saturating_sub(job.since_ms) / 60_000)
+    format!("for {}", age(job.since_ms, now_ms))
 }
 
 /// The running jobs that a worker reports.

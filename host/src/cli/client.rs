@@ -2,6 +2,9 @@
 
 mod connect;
 mod description;
+mod early_end;
+#[cfg_attr(not(feature = "worker"), path = "client/end_here/absent.rs")]
+mod end_here;
 #[cfg(feature = "worker")]
 mod estimates;
 mod exit_codes;
@@ -65,7 +68,7 @@ pub(crate) enum ClientArgs {
     /// End a training early and keep its model
     Stop(jobs::StopArgs),
     /// End a job now, without a result
-    Cancel(jobs::JobArgs),
+    Cancel(jobs::CancelArgs),
     /// Download a finished job's result (repeatable)
     Fetch(jobs::FetchArgs),
     /// Write one file about a finished job: curves, settings, numbers and pictures
@@ -172,7 +175,7 @@ impl ClientArgs {
             Self::Attach(args) => existing_job(args.check()?),
             Self::Logs(args) => existing_job(args.check()?),
             Self::Stop(args) => existing_job(args.check()?),
-            Self::Cancel(args) => existing_job(args.cancel()?),
+            Self::Cancel(args) => existing_job(args.check()?),
             Self::Fetch(args) => existing_job(args.check()?),
             Self::Report(args) => (ClientCommand::Report(args), Overrides::default()),
             #[cfg(feature = "worker")]

@@ -24,6 +24,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
     /// The shell
+    #[arg(value_name = "bash|zsh|fish|powershell|elvish")]
     shell: Shell,
 }
 

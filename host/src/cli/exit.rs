@@ -87,9 +87,13 @@ impl Failure {
         Self { hint: Some(text.into()), ..self }
     }
 
-    /// What is printed: `error: …`, one `  caused by: …` for each cause, `hint: …`.
+    /// What is printed: `error: …`, one `  caused by: …` for each cause, `hint: …`. What somebody wanted is no
+    /// error.
     pub fn report(&self) -> String {
-        let mut text = format!("error: {}\n", self.error);
+        let mut text = match self.exit {
+            Exit::Detached | Exit::Cancelled => sentence(&self.error.to_string()),
+            _ => format!("error: {}\n", self.error),
+        };
         let mut cause: Option<&(dyn Error + 'static)> = self.error.source();
         while let Some(error) = cause {
             // Writing to a String cannot fail.
@@ -103,6 +107,13 @@ impl Failure {
         text.retain(|c| is_printable(c) || c == '\n');
         text
     }
+}
+
+/// `text` with a capital letter and a full stop, as a line.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.\n", letters.as_str())
 }
 
 impl From<anyhow::Error> for Failure {
@@ -151,6 +162,12 @@ mod tests {
             "error: cannot reach gpu1\n  caused by: the wire was cut\nhint: plug it in\n      or walk\n"
         );
         assert_eq!(failure.exit as u8, 3);
+    }
+
+    #[test]
+    fn what_somebody_wanted_is_no_error() {
+        let detached = Failure::message(Exit::Detached, "detached; the job keeps running");
+        assert_eq!(detached.report(), "Detached; the job keeps running.\n");
     }
 
     #[test]

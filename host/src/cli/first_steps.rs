@@ -9,8 +9,8 @@ const TITLE: &str =
 
 #[cfg(all(feature = "signaling", feature = "worker"))]
 const WORKER: &str = "
-  On the machine with the GPU, start a worker that is also the place to meet. It prints its address and
-  a code:
+  On the machine with the GPU, start a worker that is also the place to meet.
+  It prints its address and a code:
     sleap-rtc worker --serve
 ";
 #[cfg(all(not(feature = "signaling"), feature = "worker"))]
@@ -38,7 +38,8 @@ const CLIENT: &str = "
 const CLIENT: &str = "";
 
 const READ_ON: &str = "
-`sleap-rtc --help` lists all commands, and `sleap-rtc COMMAND --help` explains one, with examples.
+`sleap-rtc --help` lists all commands, and `sleap-rtc COMMAND --help` explains
+one, with examples.
 ";
 #[cfg(feature = "client")]
 const CHECK: &str = "`sleap-rtc doctor` checks this machine before a job waits for it.\n";

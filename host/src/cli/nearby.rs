@@ -29,6 +29,11 @@ pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
     }
     let found = nearby::servers().await;
     if found.is_empty() {
+        print::error(&format!(
+            "No signaling server is named, and none is announced on this network: trying {}.\n\
+             Name yours with `--signaling ADDRESS`, which `sleap-rtc worker --serve` prints.\n",
+            config.signaling.first().option()
+        ));
         return Ok(config);
     }
     let folder = &config.client.state_dir;
@@ -50,13 +55,13 @@ pub(crate) async fn with_server(config: Config) -> Result<Config, Failure> {
 }
 
 /// Whether something answers at that address, which is on this machine.
-async fn answers(server: &Endpoints) -> bool {
+pub(super) async fn answers(server: &Endpoints) -> bool {
     let host = server.websocket.host_str().unwrap_or_default();
     let port = server.websocket.port_or_known_default().unwrap_or_default();
     matches!(timeout(HERE_WITHIN, TcpStream::connect((host, port))).await, Ok(Ok(_)))
 }
 
-fn described(found: &NearbyServer) -> String {
+pub(super) fn described(found: &NearbyServer) -> String {
     format!("{} at {}", found.name, found.address())
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn run(
         config.signaling = own(&addresses).map_err(Failure::usage)?.into();
         by_others(&addresses).map_err(Failure::usage)?
     };
-    options.page_at = reached.first().map(|server| server.http.clone());
+    options.served_at = reached.first().cloned();
     let announcement = announce(&config, &addresses, serving.has_tls());
     say_how_to_reach(&reached, announcement.is_some())?;
     let (worker_ends, server_ends) = (shutdown.child_token(), CancellationToken::new());
@@ -77,7 +77,7 @@ fn check_name(signaling: &Endpoints) -> Result<(), Failure> {
 
 /// How the worker itself reaches the server that listens at these addresses. For the default ports these
 /// are the default addresses, so that a worker keeps its room when a server of its own takes over.
-fn own(addresses: &[SocketAddr]) -> Result<Endpoints, String> {
+pub(super) fn own(addresses: &[SocketAddr]) -> Result<Endpoints, String> {
     let first = addresses.first().ok_or("--serve: the server listens nowhere")?;
     let host = match first.ip() {
         ip if ip.is_unspecified() => "localhost".to_owned(),

@@ -116,7 +116,7 @@ impl WorkerArgs {
         let meeting_place = if self.serve { MeetingPlace::Here } else { MeetingPlace::Elsewhere };
         #[cfg(not(feature = "signaling"))]
         let meeting_place = MeetingPlace::Elsewhere;
-        let options = WorkerOptions { room, credentials_file, drain, page_at: None };
+        let options = WorkerOptions { room, credentials_file, drain, served_at: None };
         Ok((WorkerCommand { options, meeting_place }, overrides))
     }
 }

@@ -23,7 +23,7 @@ use super::screen::{self, Stream};
 use crate::config::ClientConfig;
 use digest::Digest;
 use paint::Painter;
-pub(crate) use paint::buffer_rows;
+pub(crate) use paint::{buffer_rows, put};
 use parking_lot::Mutex;
 use sleap_rtc_net::route::Route;
 use sleap_rtc_protocol::capabilities::WorkerFacts;

@@ -15,6 +15,7 @@ use sleap_rtc_net::dialect::ProvingError;
 use sleap_rtc_net::quic::QuicError;
 use sleap_rtc_policy::PolicyError;
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::short_id::NoSingleJob;
 use sleap_rtc_signaling::client::SignalingError;
 use sleap_rtc_transfer::TransferError;
 use sleap_rtc_trust::session::JobString;
@@ -218,6 +219,14 @@ pub enum UnknownJob {
          job string works from any machine"
     )]
     NotRecorded(String),
+    /// Several are meant.
+    #[error("several jobs begin with {text}: {jobs}; give more of the id")]
+    NotSingle {
+        /// What was given.
+        text: String,
+        /// The jobs.
+        jobs: NoSingleJob,
+    },
     /// Its result is not here.
     #[error(
         "no result of {job} is here: {place} does not exist; `sleap-rtc fetch {job}` downloads it"

@@ -1,5 +1,6 @@
 //! Shows a room: its workers, and how the selection policy ranks them.
 
+use super::candidates;
 use super::interrupt::Interrupts;
 use super::room::Room;
 use super::unreliable::Unreliable;
@@ -20,7 +21,7 @@ pub async fn explain(
     let policies = Policies::load(&config.policy)?;
     let peers = snapshot(config, join, interrupts).await?;
     let workers: Vec<_> = peers.iter().map(WorkerFacts::from_peer).collect();
-    let mut selection = policies.select(job, &workers).await;
+    let mut selection = candidates::select(&policies, job, &workers).await;
     sink_unreliable(&Unreliable::load(&config.client.state_dir), &workers, &mut selection);
     Ok((workers, selection))
 }

@@ -43,6 +43,7 @@
 
 mod action;
 mod cache_key;
+mod candidates;
 mod connect;
 pub mod display;
 mod ending;

@@ -5,6 +5,9 @@ use super::partial_download::PartialDownload;
 use super::shared::SharedJob;
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_transfer::copy_tree;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -137,17 +140,55 @@ fn or_here(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
-/// Moves each run's folder. If its name is taken, it gets a number.
+/// Moves each run's folder. If its name is taken by something else, it gets a number.
 fn move_entries(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let numbered = (1..).map(|number| to.join(format!("{name}-{number}")));
         let mut places = std::iter::once(to.join(&name)).chain(numbered);
-        let place = places.find(|place| !place.exists()).unwrap_or_else(|| to.join(&name));
-        fs::rename(entry.path(), place)?;
+        let is_for_it =
+            |place: &PathBuf| !place.exists() || is_same(place, &entry.path()).unwrap_or(false);
+        let place = places.find(is_for_it).unwrap_or_else(|| to.join(&name));
+        if !place.exists() {
+            fs::rename(entry.path(), place)?;
+        }
     }
     Ok(())
+}
+
+/// Whether two files or folders have the same content.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (a, b) = (fs::symlink_metadata(one)?, fs::symlink_metadata(other)?);
+    if a.is_dir() && b.is_dir() {
+        let (mine, others) = (sorted_names(one)?, sorted_names(other)?);
+        let is_same = |name| is_same(&one.join(name), &other.join(name)).unwrap_or(false);
+        return Ok(mine == others && mine.iter().all(is_same));
+    }
+    if !a.is_file() || !b.is_file() || a.len() != b.len() {
+        return Ok(false);
+    }
+    let (mut mine, mut others) =
+        (BufReader::new(File::open(one)?), BufReader::new(File::open(other)?));
+    loop {
+        let (left, right) = (mine.fill_buf()?, others.fill_buf()?);
+        let count = left.len().min(right.len());
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+        if count == 0 {
+            return Ok(left.len() == right.len());
+        }
+        mine.consume(count);
+        others.consume(count);
+    }
+}
+
+fn sorted_names(folder: &Path) -> io::Result<Vec<OsString>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name()));
+    let mut names = names.collect::<io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
 }
 
 fn move_file(from: &Path, to: &Path) -> io::Result<()> {
@@ -184,16 +225,21 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_there_already_is_kept() {
+    fn a_run_that_is_there_already_is_kept_and_the_same_one_is_not_doubled() {
         let folder = tempfile::tempdir().unwrap();
         let output = Output::Models(folder.path().join("out"));
-        for _ in 0..2 {
+        for content in ["one", "two", "one", "two"] {
             let partial = output.new_download().unwrap();
             fs::create_dir(partial.path().join("run")).unwrap();
+            fs::write(partial.path().join("run/best.ckpt"), content).unwrap();
             output.publish(partial).unwrap();
         }
-        assert!(folder.path().join("out/run").is_dir());
-        assert!(folder.path().join("out/run-1").is_dir());
+        let read = |run: &str| fs::read_to_string(folder.path().join(run).join("best.ckpt"));
+        assert_eq!(
+            (read("out/run").unwrap(), read("out/run-1").unwrap()),
+            ("one".into(), "two".into())
+        );
+        assert_eq!(sorted_names(&folder.path().join("out")).unwrap(), ["run", "run-1"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::question::{Typed, typed as typed_line};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::ids::PeerId;
+use sleap_rtc_protocol::occupancy::age;
 use sleap_rtc_protocol::progress::RunningJob;
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
@@ -175,9 +176,8 @@ impl Choice {
     }
 }
 
-/// The limits for showing a worker's problems.
-const MAX_PROBLEMS: usize = 8;
-const MAX_PROBLEM_CHARS: usize = 300;
+/// The limits for what a worker says of itself.
+const MAX_TEXT_CHARS: usize = 300;
 const MAX_MODEL_CHARS: usize = 60;
 const MAX_VERSION_CHARS: usize = 20;
 
@@ -185,17 +185,13 @@ const MAX_VERSION_CHARS: usize = 20;
 /// it runs.
 pub fn row(number: &str, worker: &WorkerFacts) -> String {
     let gpu = worker.accelerators.largest();
-    let problems = worker.problems();
-    let model = match gpu {
-        Some(gpu) => Printable::line(&gpu.model, MAX_MODEL_CHARS).into(),
-        None if problems.is_empty() => "CPU".to_owned(),
-        None => "none that works".to_owned(),
-    };
     let cuda = worker.accelerators.cuda_version.as_deref().unwrap_or("-");
     let cuda = Printable::line(cuda, MAX_VERSION_CHARS);
     let host = worker.hostname.as_deref().map(|host| Printable::name(host, NAME_CHARS));
     let host = host.as_ref().map_or("-", Printable::as_str);
-    let (mib, status) = (memory_mib(worker), worker.status.as_str());
+    let model = Printable::line(worker.gpu_model(), MAX_MODEL_CHARS);
+    let status = worker.status_words();
+    let memory = gpu.map(|gpu| format!(", {} MB", gpu.memory_mib)).unwrap_or_default();
     let slots = match worker.slots {
         0 | 1 => String::new(),
         slots => format!(", {} of {slots} slots free", worker.slots_free),
@@ -205,25 +201,22 @@ pub fn row(number: &str, worker: &WorkerFacts) -> String {
         Some(mib) => format!(" ({mib} MB in use by others)"),
     };
     let line = format!(
-        "  {number} {host}  GPU: {model}, {mib} MB{others}  CUDA: {cuda}  status: {status}{slots}  \
+        "  {number} {host}  GPU: {model}{memory}{others}  CUDA: {cuda}  status: {status}{slots}  \
          id: {}",
         worker.peer_id
     );
-    let problems = problems.iter().take(MAX_PROBLEMS);
-    let problems =
-        problems.map(|problem| format!("       {}", Printable::line(problem, MAX_PROBLEM_CHARS)));
+    let problems = worker.problem_lines().map(|problem| format!("       {problem}"));
     let jobs = worker.jobs.iter().map(job);
     std::iter::once(line).chain(problems).chain(jobs).map(|line| line + "\n").collect()
 }
 
 fn job(job: &RunningJob) -> String {
-    let age_ms = now_ms().saturating_sub(job.since_ms);
     let owner = Printable::name(job.user.as_deref().unwrap_or(job.owner.as_str()), NAME_CHARS);
-    let route = job.route.as_deref().map(|route| Printable::line(route, MAX_PROBLEM_CHARS));
+    let route = job.route.as_deref().map(|route| Printable::line(route, MAX_TEXT_CHARS));
     let route = route.map(|route| format!("; its client is connected: {route}"));
-    let progress = Printable::line(&job.progress.to_string(), MAX_PROBLEM_CHARS);
-    let route = route.unwrap_or_default();
-    format!("       a job of {owner}, for {} min: {progress}{route}", age_ms / 60_000)
+    let progress = Printable::line(&job.progress.to_string(), MAX_TEXT_CHARS);
+    let (age, route) = (age(job.since_ms, now_ms()), route.unwrap_or_default());
+    format!("       a job of {owner}, for {age}: {progress}{route}")
 }
 
 #[cfg(test)]

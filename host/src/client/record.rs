@@ -15,6 +15,7 @@ use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobEvent, JobOutcome, JobType, NumberedEvent};
 use sleap_rtc_protocol::progress::JobProgress;
 use sleap_rtc_protocol::queue_report::QueueStatus;
+use sleap_rtc_protocol::short_id::{self, NoSingleJob};
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::transfer::BlobHash;
 use sleap_rtc_signaling::client::Servers;
@@ -51,7 +52,7 @@ pub struct Record {
     pub job_type: JobType,
     /// When it was submitted, in seconds since 1970.
     pub submitted_s: u64,
-    /// The place for its result.
+    /// The place for its result, or the last place to which it was downloaded.
     output: PathBuf,
     /// The package of the submission.
     #[serde(default)]
@@ -226,9 +227,10 @@ impl RecordUpdater {
         self.save();
     }
 
-    /// The result was downloaded.
-    pub(crate) fn fetched(&mut self) {
+    /// The result was downloaded to `place`.
+    pub(crate) fn fetched(&mut self, place: &Path) {
         let Some((_, record)) = &mut self.kept else { return };
+        record.output = absolute(place);
         record.last_seen.at_s = now_s();
         if let SeenState::Over { fetched, .. } = &mut record.last_seen.state {
             *fetched = true;
@@ -352,6 +354,13 @@ impl Record {
         }
     }
 
+    /// Whether the result was downloaded to `place` and is still there, as far as that can be seen without its
+    /// worker.
+    pub fn has_result_at(&self, place: &Path) -> bool {
+        let is_fetched = matches!(self.last_seen.state, SeenState::Over { fetched: true, .. });
+        is_fetched && absolute(place) == self.output && is_there(place)
+    }
+
     /// Where the result should go.
     pub fn output(&self) -> Output {
         match self.job_type {
@@ -365,6 +374,11 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Whether `place` is a file, or a folder with something in it.
+fn is_there(place: &Path) -> bool {
+    place.is_file() || fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 fn damaged() -> ClientError {
     UnknownJob::DamagedRecord.into()
 }
@@ -373,9 +387,15 @@ fn read(path: &Path) -> Option<Record> {
     json_file::load(path).ok().flatten()
 }
 
-/// The record of `job`.
-pub fn find(jobs_dir: &Path, job: &str) -> Result<Record, ClientError> {
-    let unknown = || UnknownJob::NotRecorded(job.to_owned());
-    let id = JobId::new(job).map_err(|_| unknown())?;
+/// The record of the job whose id is `text` or, alone, begins with it.
+pub fn find(jobs_dir: &Path, text: &str) -> Result<Record, ClientError> {
+    let unknown = || UnknownJob::NotRecorded(text.to_owned());
+    let files = fs::read_dir(jobs_dir).into_iter().flatten().flatten();
+    let id =
+        |file: fs::DirEntry| JobId::new(file.file_name().to_str()?.strip_suffix(".json")?).ok();
+    let id = short_id::find(text, files.filter_map(id)).map_err(|error| match error {
+        NoSingleJob::None => unknown(),
+        jobs @ NoSingleJob::Several(_) => UnknownJob::NotSingle { text: text.to_owned(), jobs },
+    })?;
     Ok(read(&jobs_dir.join(format!("{id}.json"))).ok_or_else(unknown)?)
 }

@@ -3,15 +3,17 @@
 mod skipped;
 mod waiting;
 
+use super::candidates::select;
 use super::connect::Talk;
 use super::display::say;
 use super::error::{Ended, JobRefused, NAME_CHARS, NoWorker};
 use super::prompt::{self, Picked};
 use super::room::{ANSWER_LIMIT, Connected, Offered, RequestReply, Room};
 use super::unreliable::Unreliable;
-use super::{Choose, ClientError, Join};
+use super::{Choose, ClientError, Join, queue_text};
 use crate::config::{Config, Wait};
 use skipped::{SkipReason, Skipped};
+use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_policy::Policies;
 use sleap_rtc_protocol::asking::{Asking, Next};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
@@ -211,7 +213,7 @@ impl Round<'_> {
         workers: &'w [WorkerFacts],
     ) -> Vec<&'w WorkerFacts> {
         let job = &self.spec.description;
-        let selection = policies.select(job, workers).await;
+        let selection = select(policies, job, workers).await;
         let mut order: Vec<usize> = Vec::new();
         for choice in &selection.ranking {
             let Some(worker) = workers.get(choice.index) else { continue };
@@ -226,7 +228,7 @@ impl Round<'_> {
         if !reserved.is_empty() {
             let as_free: Vec<WorkerFacts> =
                 reserved.iter().map(|index| workers[*index].as_if_free()).collect();
-            let ranking = policies.select(job, &as_free).await.ranking;
+            let ranking = select(policies, job, &as_free).await.ranking;
             order.extend(ranking.iter().filter_map(|choice| reserved.get(choice.index).copied()));
         }
         for (index, worker) in
@@ -235,9 +237,10 @@ impl Round<'_> {
             let exclusion = selection.left_out.iter().find(|left_out| left_out.index == index);
             let is_busy = worker.status != WorkerStatus::Available;
             let why = match exclusion {
-                Some(exclusion) => exclusion.reason.as_str(),
-                None if is_busy => worker.status.as_str(),
-                None => "does not fit this job",
+                // A policy knows no more than the status of a worker that takes no jobs.
+                Some(out) if out.reason != worker.status.as_str() => out.reason.clone(),
+                _ if is_busy => queue_text::occupied(worker, now_ms()),
+                _ => "does not fit this job".to_owned(),
             };
             let reason = match worker.status {
                 WorkerStatus::Available => SkipReason::Unfit,

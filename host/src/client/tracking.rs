@@ -11,7 +11,7 @@ use sleap_rtc_package::prediction::{
     packaged_name,
 };
 use sleap_rtc_package::script::Frames;
-use sleap_rtc_package::{Labels, Listing, START_BYTES};
+use sleap_rtc_package::{CheckError, Labels, Listing, START_BYTES};
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
 use sleap_rtc_transfer::{Hashes, Package, Part, PartSource};
@@ -93,8 +93,23 @@ impl TrackingPackage {
         let mut members = Part::members(parts)?;
         members.push(prediction.script()?);
         let mut listing = Listing::new(members, Vec::new())?;
-        checked(&mut listing, JobType::Inference, &self.data, &mut videos)?;
+        checked(&mut listing, JobType::Inference, &self.data, &mut videos)
+            .map_err(|fault| self.as_typed(fault, &prediction.models))?;
         hash(listing, hashes, progress)
+    }
+
+    /// The fault with the models as the user has named them, instead of their places in the package.
+    fn as_typed(&self, fault: PackageFault, places: &[RelPath]) -> PackageFault {
+        let PackageFault::Check(CheckError::ModelTypes { mut first, mut second }) = fault else {
+            return fault;
+        };
+        for model in [&mut first, &mut second] {
+            let place = places.iter().position(|place| place.as_str() == model.name);
+            if let Some(typed) = place.and_then(|place| self.models.get(place)) {
+                model.name = typed.display().to_string();
+            }
+        }
+        CheckError::ModelTypes { first, second }.into()
     }
 
     /// The video and the frames to name to the tracker. For labels without a video index, sleap-nn takes

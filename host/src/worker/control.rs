@@ -89,17 +89,19 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Listens from now on; the worker `own_id` in `room` answers once it serves.
+    /// Listens from now on; the worker `own_id` in `room` answers once it serves. Others find its signaling
+    /// server at `signaling`.
     pub(crate) fn of(
         config: &Config,
         context: &WorkerContext,
         own_id: &PeerId,
         room: &Credential,
+        signaling: Option<String>,
     ) -> Self {
         let members = context.trust.members().cloned();
         Self {
             callers: listen(&config.worker.state_dir),
-            inviter: Inviter::new(config, own_id, room, members),
+            inviter: Inviter::new(config, own_id, room, members, signaling),
             trust: context.trust.clone(),
             exchange: context.exchange.clone(),
             queue_report: context.queue_report.subscribe(),

@@ -150,13 +150,13 @@ pub struct WorkerOptions {
     /// Whether the worker waits for running jobs before it ends. Otherwise they continue on their own.
     pub drain: bool,
     /// Where others reach the server that the worker serves itself. `None` if it is configured like theirs.
-    pub page_at: Option<Url>,
+    pub served_at: Option<Endpoints>,
 }
 
 impl WorkerOptions {
     /// Where browsers find the page of the server, if it has one.
     fn page(&self, server: &Endpoints) -> Url {
-        self.page_at.as_ref().unwrap_or(&server.http).clone()
+        self.served_at.as_ref().unwrap_or(server).http.clone()
     }
 }
 
@@ -391,7 +391,9 @@ pub async fn run(
     let exchange = context.trust.members().map(|of| Exchange::new(of, &signaling, &own_id));
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
     // Whoever reads the credentials may call at once.
-    let control = Control::of(&config, &context, &own_id, &room);
+    let named = config.names_server.then(|| signaling.server());
+    let reached = options.served_at.clone().or(named).map(|server| server.option());
+    let control = Control::of(&config, &context, &own_id, &room, reached);
     let page = signaling.has_page().then(|| options.page(&signaling.server()));
     let whose = (&own_id, &room);
     let joined = say_how_to_join(&config, &options, &context.trust, whose, page)?;

@@ -21,10 +21,9 @@ use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::slurm::{SlurmOptions, SlurmWatch, TimeLimit, WatchTimes};
 use sleap_rtc_job::{Confinement, Executor, RunnerOptions, RunnerSettings};
 use sleap_rtc_policy::{ExtensionPoint, Policies, PolicyError};
-use sleap_rtc_protocol::capabilities::{
-    Capabilities, MOUNTS, PROBLEMS, SANDBOX, WORKER_TAGS, WorkerFacts,
-};
+use sleap_rtc_protocol::capabilities::{Capabilities, MOUNTS, SANDBOX, WORKER_TAGS, WorkerFacts};
 use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::problems::Problems;
 use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
@@ -148,10 +147,7 @@ pub(crate) fn capabilities(
     }
     let sandbox = runner.confinement.as_ref().map_or("off", Confinement::word);
     own.insert(SANDBOX.to_owned(), sandbox.into());
-    let problems = pool.problems();
-    if !problems.is_empty() {
-        own.insert(PROBLEMS.to_owned(), serde_json::json!(problems));
-    }
+    Problems { gpus: pool.problems(), ..Problems::default() }.publish(&mut own);
     Capabilities {
         accelerators: pool.accelerators(),
         hostname: sleap_rtc_base::os::host_name(),

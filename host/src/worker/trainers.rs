@@ -8,7 +8,7 @@ use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_job::trainers::{Trainer, TrainerVersion, Trainers};
 use sleap_rtc_job::{Confinement, ReadScope};
 use sleap_rtc_protocol::capabilities::SANDBOX;
-use sleap_rtc_protocol::job::{JobDescription, Refusal, RefusalCode};
+use sleap_rtc_protocol::job::{JobDescription, JobType, Refusal, RefusalCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -78,8 +78,13 @@ impl KnownTrainers {
         trainers.as_ref().map(|trainers| trainers.scope).unwrap_or_default()
     }
 
+    /// Why jobs of this kind have no trainer that works, as far as that is known.
+    pub(crate) fn problem(&self, job_type: JobType) -> Option<String> {
+        self.0.borrow().as_ref()?.of(job_type).problem()
+    }
+
     /// The problems of the trainers, one sentence each.
-    pub(crate) fn problems(&self) -> Vec<String> {
+    fn problems(&self) -> Vec<String> {
         self.0.borrow().as_ref().map(Trainers::problems).unwrap_or_default()
     }
 }
@@ -135,7 +140,6 @@ fn report(context: &WorkerContext, trainers: &Trainers) {
 mod tests {
     use super::*;
     use sleap_rtc_job::trainers::{Complaint, Trouble};
-    use sleap_rtc_protocol::job::JobType;
 
     fn broken() -> Trainers {
         let works = Trainer::Works("/bin/sleap-nn".into());

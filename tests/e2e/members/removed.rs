@@ -175,6 +175,27 @@ fn its_running_jobs_are_cancelled_on_every_worker_if_the_operator_says_so() {
 }
 
 #[test]
+fn its_running_job_can_be_cancelled_later_on_the_workers_machine() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = slow(&site, "worker").env("FAKE_SLEAP_STEPS", "100").start(&server);
+    let mut eve = Laptop::pair(&site, &worker, "eve", &[]);
+    let mut client = eve.train(&site, &worker).start();
+    wait_training(&mut client);
+    room(&worker, &["remove", &eve.name()]).assert_code(0).assert_says(&["cancel JOB --local"]);
+    assert_eq!(client.wait(SOON), 9, "{}", client.transcript());
+    let job = worker.jobs()[0]["spec"]["id"].as_str().unwrap().to_owned();
+    let cancel =
+        site.client(&server).in_home(worker.home()).arguments(&["cancel", &job, "--local"]);
+    let cancel = cancel.argument("--state-dir").argument(worker.state_dir());
+    cancel.run().assert_code(0).assert_says(&[&job, "is cancelled"]);
+    wait_for("the end of the job", SECONDS, || {
+        worker.jobs()[0].to_string().contains("cancelled").then_some(())
+    });
+    worker.wait_idle(&site, &server);
+}
+
+#[test]
 fn its_upload_ends_and_leaves_nothing() {
     let site = Site::new();
     let server = site.server();

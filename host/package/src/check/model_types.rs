@@ -5,6 +5,7 @@ use super::{CheckError, config_text};
 use crate::config::Config;
 use crate::files::{Found, PackageFiles};
 use sleap_rtc_protocol::path::RelPath;
+use std::fmt;
 
 /// The configs of a trained model.
 pub(crate) const CONFIGS: [&str; 3] =
@@ -21,9 +22,18 @@ const ALONE: [&str; 5] = [
 const SECOND_STAGE: [&str; 2] = ["centered_instance", "multi_class_topdown"];
 
 /// A model as a script names it, and its type.
-pub(crate) struct TypedModel {
-    pub(crate) name: String,
-    pub(crate) model_type: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypedModel {
+    /// Its folder.
+    pub name: String,
+    /// Such as `centroid`.
+    pub model_type: String,
+}
+
+impl fmt::Display for TypedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.model_type)
+    }
 }
 
 /// The type of the model in a folder, if it can be read.
@@ -50,8 +60,8 @@ pub(crate) fn together(models: &[TypedModel]) -> Result<(), CheckError> {
             let predicts_alone = types.iter().any(|kind| ALONE.contains(kind));
             let are_second_stages = types.iter().all(|kind| SECOND_STAGE.contains(kind));
             if are_equal || predicts_alone || are_second_stages {
-                let named = |model: &TypedModel| format!("{} ({})", model.name, model.model_type);
-                return Err(CheckError::ModelTypes { first: named(first), second: named(second) });
+                let (first, second) = (first.clone(), second.clone());
+                return Err(CheckError::ModelTypes { first, second });
             }
         }
     }

@@ -1,12 +1,13 @@
 //! `jobs`, `attach`, `logs`, `stop`, `cancel`, `fetch`: commands for existing jobs.
 
 use super::common::CommonArgs;
+use super::early_end::EarlyEnd;
 use super::exit::{Exit, ExitWith, Failure};
 use super::limit::LimitArgs;
 use super::local::{self, LocalArgs};
 use super::log::WholeLogArgs;
 use super::notify::NotifyArgs;
-use super::print;
+use super::{end_here, print};
 use crate::client::existing_job;
 use crate::client::interrupt::Interrupts;
 use crate::client::queue_text::standing;
@@ -39,10 +40,19 @@ impl ListArgs {
 /// The job that a command is about.
 #[derive(clap::Args)]
 pub struct JobArgs {
-    /// The job's id, as listed by `jobs`, or its job string
+    /// The job's id or the beginning of it, as listed by `jobs`, or its job string
     job: String,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+/// The options of `cancel`.
+#[derive(clap::Args)]
+pub struct CancelArgs {
+    #[command(flatten)]
+    whose: LocalArgs,
+    #[command(flatten)]
+    job: JobArgs,
 }
 
 /// The part of a job's log to show.
@@ -106,6 +116,8 @@ pub struct StopArgs {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
+    whose: LocalArgs,
+    #[command(flatten)]
     job: JobArgs,
 }
 
@@ -120,9 +132,9 @@ pub struct JobOptions {
 enum Wanted {
     Attach { output: Option<PathBuf>, after: u64 },
     Logs { follow: bool, after: u64 },
-    Stop { all: bool },
+    End(EarlyEnd),
+    EndHere(EarlyEnd),
     Why,
-    Cancel,
     Fetch(Option<PathBuf>),
     FetchHere(Option<PathBuf>),
 }
@@ -141,8 +153,10 @@ impl JobArgs {
         Ok((JobOptions { job: self.job, wanted }, self.common.check()?))
     }
 
-    pub(crate) fn cancel(self) -> Checked {
-        self.with(Wanted::Cancel)
+    fn end(self, end: EarlyEnd, whose: &LocalArgs) -> Checked {
+        let wanted = if whose.is_meant() { Wanted::EndHere } else { Wanted::End };
+        let (options, overrides) = self.with(wanted(end))?;
+        Ok((options, Overrides { state_dir: whose.overrides().state_dir, ..overrides }))
     }
 }
 
@@ -177,7 +191,13 @@ impl LogsArgs {
 
 impl StopArgs {
     pub(crate) fn check(self) -> Checked {
-        self.job.with(Wanted::Stop { all: self.all })
+        self.job.end(EarlyEnd::Stop { all: self.all }, &self.whose)
+    }
+}
+
+impl CancelArgs {
+    pub(crate) fn check(self) -> Checked {
+        self.job.end(EarlyEnd::Cancel, &self.whose)
     }
 }
 
@@ -254,8 +274,10 @@ pub(crate) async fn run(
     mut config: Config,
     interrupts: Interrupts,
 ) -> Result<Exit, Failure> {
-    if let Wanted::FetchHere(output) = options.wanted {
-        return local::fetch(&options.job, output, &config);
+    match options.wanted {
+        Wanted::FetchHere(output) => return local::fetch(&options.job, output, &config),
+        Wanted::EndHere(end) => return end_here::end(&options.job, end, &config).await,
+        _ => {}
     }
     let (job_ref, record) = if JobString::looks_like_one(&options.job) {
         let job_ref = options.job.parse::<JobString>();
@@ -270,12 +292,18 @@ pub(crate) async fn run(
             Action::Attach { output: place(output, record.as_ref())?, after }
         }
         Wanted::Fetch(output) | Wanted::FetchHere(output) => {
-            Action::Fetch(place(output, record.as_ref())?)
+            let place = place(output, record.as_ref())?;
+            if record.is_some_and(|record| record.has_result_at(place.path())) {
+                return already_there(&place);
+            }
+            Action::Fetch(place)
         }
         Wanted::Logs { follow, after } => Action::Logs { follow, after },
-        Wanted::Stop { all } => Action::Stop { all },
+        Wanted::End(EarlyEnd::Stop { all }) | Wanted::EndHere(EarlyEnd::Stop { all }) => {
+            Action::Stop { all }
+        }
+        Wanted::End(EarlyEnd::Cancel) | Wanted::EndHere(EarlyEnd::Cancel) => Action::Cancel,
         Wanted::Why => Action::Why,
-        Wanted::Cancel => Action::Cancel,
     };
     let said = match action {
         Action::Stop { all: false } => Some(
@@ -298,6 +326,17 @@ pub(crate) async fn run(
     if let Some(said) = said {
         print::line(said).exit(Exit::Unexpected)?;
     }
+    Ok(Exit::Success)
+}
+
+/// Says that a result need not be downloaded again.
+fn already_there(place: &Output) -> Result<Exit, Failure> {
+    let path = std::path::absolute(place.path()).unwrap_or_else(|_| place.path().to_owned());
+    let text = format!(
+        "The result is already in {}; `--output PATH` downloads it to another place",
+        path.display()
+    );
+    print::line(&text).exit(Exit::Unexpected)?;
     Ok(Exit::Success)
 }
 

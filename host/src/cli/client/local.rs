@@ -5,10 +5,11 @@ use super::exit::{Exit, ExitWith, Failure};
 use super::print;
 use crate::client::{self, ClientError, JobRefused, Output};
 use crate::config::{Config, Overrides};
-use sleap_rtc_base::clock::now_ms;
+use crate::dates::ago;
+use sleap_rtc_base::clock::now_s;
 use sleap_rtc_job::{JobFolder, bytes_on_disk};
-use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{JobOutcome, JobState, JobType};
+use sleap_rtc_protocol::short_id::{self, NoSingleJob};
 use std::path::{Path, PathBuf};
 
 /// The set of jobs that a command works on.
@@ -64,13 +65,13 @@ pub(crate) fn list(config: &Config) -> Result<Exit, Failure> {
     }
     for (record, folder) in jobs {
         let line = format!(
-            "{}  {}  {}  {}  of {}  {} min ago  {} MiB  {}",
+            "{}  {}  {}  {}  of {}  {}  {} MiB  {}",
             folder.id(),
             record.spec.description.job_type.as_str(),
             state_text(&record.state, &folder),
             record.spec.name.escape_debug(),
             record.spec.description.user.as_deref().unwrap_or(record.owner.as_str()).escape_debug(),
-            now_ms().saturating_sub(record.created_ms) / 60_000,
+            ago(now_s(), record.created_ms / 1_000),
             bytes_on_disk(folder.path()).div_ceil(1 << 20),
             folder.path().display(),
         );
@@ -100,16 +101,27 @@ fn state_text(state: &JobState, folder: &JobFolder) -> String {
     }
 }
 
+/// The job of this machine's worker that `text` names.
+pub(super) fn find(text: &str, state_dir: &Path) -> Result<JobFolder, Failure> {
+    let failed = |error: NoSingleJob| {
+        let text = text.escape_debug();
+        let says = match error {
+            NoSingleJob::None => format!("no job {text} in {}", state_dir.display()),
+            NoSingleJob::Several(_) => format!("several jobs begin with {text}: {error}"),
+        };
+        Failure::usage(says).hint("`sleap-rtc jobs --local` lists the jobs")
+    };
+    let mut folders = JobFolder::all(state_dir);
+    let ids = folders.iter().map(|folder| folder.id().clone());
+    let id = short_id::find(text, ids).map_err(failed)?;
+    let place = folders.iter().position(|folder| *folder.id() == id);
+    place.map(|place| folders.swap_remove(place)).ok_or_else(|| failed(NoSingleJob::None))
+}
+
 /// Copies a job's result. This does not count as fetching it: its owner may still want it.
 pub(crate) fn fetch(job: &str, output: Option<PathBuf>, config: &Config) -> Result<Exit, Failure> {
-    let state_dir = state_dir(config)?;
-    let unknown = || {
-        let text = format!("no job {} in {}", job.escape_debug(), state_dir.display());
-        Failure::usage(text).hint("`sleap-rtc jobs --local` lists the jobs")
-    };
-    let id = JobId::new(job).map_err(|_| unknown())?;
-    let folder = JobFolder::open(state_dir, &id).map_err(|_| unknown())?;
-    let _lease = folder.lease().map_err(|_| unknown())?;
+    let folder = find(job, state_dir(config)?)?;
+    let _lease = folder.lease().exit(Exit::Unexpected)?;
     let JobState::Finished(outcome) = folder.record().exit(Exit::Unexpected)?.state else {
         let folder = folder.path().to_owned();
         return Err(ClientError::from(JobRefused::StillRunningIn(folder)))?;

@@ -11,11 +11,12 @@ use crate::config::{Config, Overrides};
 use clap::{Args, Subcommand};
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::capabilities::WorkerFacts;
-use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::queue_report::Decision;
 
 #[cfg_attr(not(feature = "worker"), path = "queue/absent.rs")]
 mod here;
+
+pub(crate) use here::decide;
 
 /// The examples under `queue --help`.
 pub(crate) const EXAMPLES: &str = "\
@@ -55,7 +56,7 @@ enum DecisionArgs {
 
 #[derive(Debug, Clone, Args)]
 struct WaitingJobArgs {
-    /// The job's id, as `queue --local` lists it
+    /// The job's id, as `queue --local` lists it, or its beginning
     job: String,
 }
 
@@ -67,7 +68,7 @@ pub enum QueueOptions {
     /// Show that of this machine's worker.
     Here,
     /// Decide about a job of this machine's worker.
-    Decide(JobId, Decision),
+    Decide(String, Decision),
 }
 
 impl QueueArgs {
@@ -93,7 +94,6 @@ impl QueueArgs {
             DecisionArgs::Front(job) => (job, Decision::Front),
             DecisionArgs::Remove(job) => (job, Decision::Remove),
         };
-        let job = JobId::new(job).map_err(|error| Failure::usage(format!("JOB: {error}")))?;
         Ok((QueueOptions::Decide(job, decision), overrides))
     }
 }
@@ -103,7 +103,7 @@ pub(crate) async fn run(options: QueueOptions, config: &Config) -> Result<Exit, 
     match options {
         QueueOptions::Room(join) => show(&join, config).await,
         QueueOptions::Here => here::list(config).await,
-        QueueOptions::Decide(job, decision) => here::decide(config, job, decision).await,
+        QueueOptions::Decide(job, decision) => here::decide(config, &job, decision).await,
     }
 }
 

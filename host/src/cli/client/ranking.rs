@@ -38,7 +38,7 @@ pub(crate) fn ranking(
     for (index, worker) in workers.iter().enumerate().filter(|(index, _)| !ranked[*index]) {
         let why = match selection.left_out.iter().find(|out| out.index == index) {
             Some(out) => said(&out.plugin, &out.reason),
-            None if worker.status != WorkerStatus::Available => worker.status.as_str().to_owned(),
+            None if worker.status != WorkerStatus::Available => worker.status_words().to_owned(),
             None => "left out without a reason".to_owned(),
         };
         rows.push(row(worker, "out".into(), "-".into(), why));
@@ -64,7 +64,7 @@ fn row(worker: &WorkerFacts, rank: String, score: String, why: String) -> [Strin
 fn machine(worker: &WorkerFacts) -> [String; 3] {
     let gpu = match worker.accelerators.largest() {
         Some(gpu) => format!("{}, {} MB", gpu.model, gpu.memory_mib),
-        None => "none".into(),
+        None => worker.gpu_model().to_owned(),
     };
     let host = worker.hostname.as_deref().map(|host| Printable::name(host, COLUMN_CHARS));
     [worker.peer_id.to_string(), host.map_or_else(|| "-".into(), String::from), gpu]
@@ -134,8 +134,8 @@ mod tests {
         let selection = Selection::new(&"lab".into(), answer);
         let table = "rank  worker    host    GPU         score  why\n\
              1     worker-2  b       A, 8192 MB  8192   largest\n\
-             out   w1        \"a[2J\"  none        -      busy just now\n\
-             out   w3        -       none        -      maintenance\n";
+             out   w1        \"a[2J\"  CPU         -      busy just now\n\
+             out   w3        -       CPU         -      maintenance\n";
         assert_eq!(ranking(&workers, &selection, PluginNames::Hidden), table);
         let named = table.replace("largest", "lab: largest").replace("busy just", "lab: busy just");
         assert_eq!(ranking(&workers, &selection, PluginNames::Shown), named);

@@ -17,16 +17,18 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   Choose one of a room's workers from a list:
     sleap-rtc client-track --room-id ROOM --token TOKEN --data-path labels.slp \\
-        --model-paths models/centroid models/centered_instance -o predictions.slp
+        --model-paths labels/*/ -o predictions.slp
   Let the policy choose the best available worker:
     sleap-rtc client-track --room-id ROOM --token TOKEN --auto-select --data-path labels.slp \\
-        --model-paths models/single -o predictions.slp
+        --model-paths labels/*/ -o predictions.slp
   Choose a worker by its peer id, and read the token from a file:
     sleap-rtc client-track --room-id ROOM --token - --worker-id PEER_ID --data-path labels.slp \\
-        --model-paths models/single -o predictions.slp < token.txt
+        --model-paths labels/*/ -o predictions.slp < token.txt
   Connect to the worker that printed the session string:
     sleap-rtc client-track --session-string sleap-session:... --data-path labels.slp \\
-        --model-paths models/single -o predictions.slp";
+        --model-paths labels/*/ -o predictions.slp
+`labels` is the folder with the trained models, as `train` names it at its end. A shell that does not
+replace labels/*/ by the folders in it, such as PowerShell, needs the name of each.";
 
 /// The options of `client-track`.
 #[derive(clap::Args)]

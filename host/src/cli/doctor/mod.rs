@@ -5,6 +5,7 @@
 //! | `program` | which `sleap-rtc` the shell finds |
 //! | `machine` | folders and their locks, sockets, plugins |
 //! | `limits` | what the system lets a process have (with the feature `worker`) |
+//! | `meeting_place` | which signaling server is meant where nobody has named one |
 //! | `trainer` | GPUs, their driver, the trainer and its PyTorch (with the feature `worker`) |
 //!
 //! The signaling server, the proxy on the way to it and the clock are [`netcheck`](super::netcheck)'s.
@@ -12,6 +13,7 @@
 #[cfg(feature = "worker")]
 mod limits;
 mod machine;
+mod meeting_place;
 mod program;
 #[cfg(feature = "worker")]
 mod trainer;
@@ -20,7 +22,7 @@ use super::common::CommonArgs;
 use super::environment::Environment;
 use super::exit::{Exit, Failure};
 use super::findings::{self, Finding};
-use super::netcheck;
+use super::{nearby, netcheck};
 use crate::config::{Config, Overrides};
 use sleap_rtc_protocol::ids::RoomName;
 use std::path::PathBuf;
@@ -113,6 +115,9 @@ pub(crate) async fn run(options: DoctorOptions, config: &Config) -> Result<Exit,
     findings.extend(options.room.map(|room| {
         Finding::ok("room", format!("{room}, which jobs use unless another is named"))
     }));
-    findings.extend(netcheck::server(config).await);
+    findings.extend(match meeting_place::find(config, options.for_worker).await {
+        Ok(config) => netcheck::server(&config).await,
+        Err(none) => vec![none],
+    });
     findings::report(&findings, options.as_json)
 }

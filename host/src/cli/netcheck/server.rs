@@ -30,6 +30,7 @@ const PROXIES: [&str; 6] =
 pub(crate) struct Meeting {
     pub(crate) client: SignalingClient,
     _events: mpsc::Receiver<SignalingEvent>,
+    server: Endpoints,
     room: RoomCredentials,
     api: HttpApi,
     token: IdToken,
@@ -56,12 +57,44 @@ pub(crate) async fn check(
         let (found, meeting) = check_one(server, properties.clone()).await;
         findings.extend(found);
         match (&first_meeting, meeting) {
-            (Some(_), Some(further)) => further.end().await,
+            (Some(first), Some(further)) => {
+                findings.push(shares_rooms(first, &further).await);
+                further.end().await;
+            }
             (None, Some(first)) => first_meeting = Some(first),
             (_, None) => {}
         }
     }
     (findings, first_meeting)
+}
+
+/// Whether the room of one server can be entered at the other, as peers do that are given both.
+async fn shares_rooms(first: &Meeting, further: &Meeting) -> Finding {
+    let (one, other) = (first.server.option(), further.server.option());
+    let entering = async {
+        let identity = further.api.sign_in(None).await?;
+        let (room, cancel) = (first.room.clone(), CancellationToken::new());
+        let (server, nothing) = (further.server.clone(), Metadata::default());
+        SignalingClient::connect(server, identity, room, Role::Client, nothing, cancel).await
+    };
+    match PATIENCE.wait(&other, entering).await {
+        Ok(Ok((client, _))) => {
+            client.close().await;
+            Finding::ok("rooms", format!("{one} and {other} share their rooms"))
+        }
+        Ok(Err(SignalingError::RoomRefused { .. })) => Finding::fail(
+            "rooms",
+            format!(
+                "{one} and {other} do not share their rooms: who meets at one is not at the other"
+            ),
+            "name only one of them, or have both use one broker (`cluster` under [signaling])",
+        ),
+        Ok(Err(error)) => Finding { check: "rooms", ..refused(&other, &error) },
+        Err(_) => {
+            let says = format!("{other} does not say whether it shares the rooms of {one}");
+            Finding::fail("rooms", says, "check that the server is running")
+        }
+    }
 }
 
 async fn check_one(
@@ -117,11 +150,11 @@ async fn meet(
     let room = api.create_room(&identity.id_token).await?;
     let metadata = Metadata { tags: Vec::new(), properties };
     let (server, cancel) = (server.clone(), CancellationToken::new());
-    let token = identity.id_token.clone();
+    let (at, token) = (server.clone(), identity.id_token.clone());
     let joining =
-        SignalingClient::connect(server, identity, room.clone(), Role::Client, metadata, cancel);
+        SignalingClient::connect(at, identity, room.clone(), Role::Client, metadata, cancel);
     match joining.await {
-        Ok((client, events)) => Ok(Meeting { client, _events: events, room, api, token }),
+        Ok((client, events)) => Ok(Meeting { client, _events: events, server, room, api, token }),
         Err(error) => {
             if let Err(error) = api.delete_room(&token, &room.room_id).await {
                 tracing::debug!(%error, "the room of this check stays until it expires");

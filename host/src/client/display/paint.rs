@@ -94,9 +94,20 @@ pub(crate) fn rows(lines: &[Line<'_>], width: u16) -> Vec<Row> {
     let area = Rect::new(0, 0, width, lines.len() as u16);
     let mut buffer = Buffer::empty(area);
     for (y, line) in (0..).zip(lines) {
-        buffer.set_line(0, y, line, width);
+        put(line, Rect { y, height: 1, ..area }, &mut buffer);
     }
     buffer_rows(&buffer)
+}
+
+/// Draws a line. One that does not fit ends with `…`.
+pub(crate) fn put(line: &Line<'_>, area: Rect, buffer: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    buffer.set_line(area.x, area.y, line, area.width);
+    if line.width() > usize::from(area.width) {
+        buffer[(area.right() - 1, area.y)].set_symbol("…");
+    }
 }
 
 /// A whole buffer as rows.

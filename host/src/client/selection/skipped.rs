@@ -44,7 +44,7 @@ impl Skipped {
     pub(crate) fn add(&mut self, worker: &WorkerFacts, reason: SkipReason, why: &impl ToString) {
         let (name, why) = (name(worker).to_string(), why.to_string());
         let worker = worker.peer_id.clone();
-        info!(%worker, why, "skipped");
+        info!(%worker, why = why.lines().next(), "skipped");
         self.0.push((SkippedWorker { name, worker, why }, reason));
     }
 

@@ -2,6 +2,7 @@
 
 use super::skipped::{SkipReason, Skipped};
 use super::{Round, Search, name};
+use crate::client::candidates::select;
 use crate::client::display::say;
 use crate::client::error::quoted;
 use crate::client::room::{Connected, Room};
@@ -73,7 +74,7 @@ impl Round<'_> {
         let as_free: Vec<WorkerFacts> =
             with_line.iter().map(|worker| worker.as_if_free()).collect();
         let policies = policies.asked_by(self.room.own_id().as_str());
-        let selection = policies.select(&self.spec.description, &as_free).await;
+        let selection = select(&policies, &self.spec.description, &as_free).await;
         for out in &selection.left_out {
             if let Some(worker) = with_line.get(out.index) {
                 self.skipped.add(worker, SkipReason::Unfit, &out.reason);

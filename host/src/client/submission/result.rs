@@ -35,7 +35,7 @@ impl Submission<'_> {
         }
         let partial = self.receive(link, output).await?;
         let place = output.publish(partial)?;
-        self.progress.fetched();
+        self.progress.fetched(&place);
         Ok(place)
     }
 

@@ -1,6 +1,7 @@
 //! How `top` looks.
 
 use super::model::{Deed, OwnJob, Top, Unconfirmed};
+use crate::client::display::put;
 use crate::client::display::view::{LOSS, VALIDATION, View, best_so_far};
 use crate::client::error::NAME_CHARS;
 use crate::client::queue_text;
@@ -68,8 +69,10 @@ impl Top {
             return vec![Line::raw("There are no workers in this room.")];
         }
         let of_worker = |worker: &WorkerFacts| {
+            let problems = worker.problem_lines().map(|text| Line::raw(format!("  {text}")));
+            let problems = problems.map(|line| line.fg(Color::Red)).collect();
             let jobs = queue_text::jobs_of(worker, self.now_ms).into_iter().map(Line::raw);
-            [vec![worker_line(worker)], jobs.collect()].concat()
+            [vec![worker_line(worker)], problems, jobs.collect()].concat()
         };
         self.workers.iter().flat_map(of_worker).collect()
     }
@@ -120,13 +123,14 @@ impl Top {
 }
 
 fn worker_line(worker: &WorkerFacts) -> Line<'static> {
-    let gpu = worker.accelerators.largest().map_or("CPU", |gpu| gpu.model.as_str());
+    let gpu = worker.gpu_model();
     let count = worker.accelerators.gpus.len();
     let many = if count > 1 { format!("{count} × ") } else { String::new() };
     let gpu = format!("{many}{}", Printable::line(gpu, GPU_COLUMNS - many.chars().count()));
     let name = Printable::line(worker.name(), NAME_COLUMNS);
     let slots = format!("{} of {} free  ", worker.slots_free, worker.slots);
     let color = match worker.status {
+        WorkerStatus::Available if worker.status_words() != worker.status.as_str() => Color::Red,
         WorkerStatus::Available => Color::Green,
         WorkerStatus::Busy | WorkerStatus::Reserved => Color::Yellow,
         _ => Color::Red,
@@ -134,7 +138,7 @@ fn worker_line(worker: &WorkerFacts) -> Line<'static> {
     Line::from(vec![
         format!("{name:NAME_COLUMNS$} ").bold(),
         format!("{gpu:GPU_COLUMNS$} {slots}").into(),
-        Span::styled(worker.status.as_str().to_owned(), color),
+        Span::styled(worker.status_words(), color),
     ])
 }
 
@@ -151,17 +155,6 @@ fn own_line(job: &OwnJob) -> Line<'static> {
     };
     let name = Printable::line(view.name.as_str(), NAME_COLUMNS);
     Line::from(format!("  {name:NAME_COLUMNS$} {state}"))
-}
-
-/// Draws a line. One that does not fit ends with `…`.
-fn put(line: &Line<'static>, area: Rect, buffer: &mut Buffer) {
-    if area.is_empty() {
-        return;
-    }
-    buffer.set_line(area.x, area.y, line, area.width);
-    if line.width() > usize::from(area.width) {
-        buffer[(area.right() - 1, area.y)].set_symbol("…");
-    }
 }
 
 /// The lines from number `from` on, as many as there is room for.

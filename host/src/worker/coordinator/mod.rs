@@ -46,8 +46,10 @@ use replies::Replies;
 use reservations::{Ending, Reservations};
 use sleap_rtc_base::deadline;
 use sleap_rtc_gpu::Survey;
-use sleap_rtc_protocol::capabilities::{Accelerators, PROBLEMS};
+use sleap_rtc_protocol::capabilities::Accelerators;
 use sleap_rtc_protocol::ids::{JobId, PeerId};
+use sleap_rtc_protocol::job::JobType;
+use sleap_rtc_protocol::problems::Problems;
 use sleap_rtc_protocol::signaling::{MetadataPatch, ServerMessage};
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_protocol::worker::{QueueEvent, Refused, WorkerEvent, WorkerState, WorkerStatus};
@@ -266,9 +268,7 @@ impl Coordinator {
         let (running, views) = (&self.running, slots.views(self.state.slots(), pool));
         let mut gpus = pool.gpus();
         mark_taken(&mut gpus, running.values().map(|job| job.gpus.as_deref()));
-        let (in_service, mut problems) = (self.state.in_service(), pool.problems());
-        problems.extend(self.context.trainers.problems());
-        problems.extend(self.storage_problem.clone());
+        let (in_service, problems) = (self.state.in_service(), self.problems());
         let line = self.context.queue_report.borrow().properties().clone();
         let facts = self.context.update_facts(|facts| {
             facts.slots = views;
@@ -277,10 +277,7 @@ impl Coordinator {
             let facts = &mut facts.worker;
             facts.accelerators = Accelerators { gpus: known, ..pool.accelerators() };
             facts.slots = u32::try_from(in_service).unwrap_or(u32::MAX);
-            let had_problems = facts.properties.contains_key(PROBLEMS);
-            if had_problems || !problems.is_empty() {
-                facts.properties.insert(PROBLEMS.into(), serde_json::json!(problems));
-            }
+            problems.publish(&mut facts.properties);
             facts.properties.extend(line);
             facts.jobs = Running::publish_all(running);
             facts.status = status;
@@ -297,6 +294,16 @@ impl Coordinator {
             self.published = now;
             let properties = Some(changed);
             self.signaling.update(MetadataPatch { tags: None, properties }).await;
+        }
+    }
+
+    fn problems(&self) -> Problems {
+        let trainers = &self.context.trainers;
+        Problems {
+            gpus: self.machine.pool.problems(),
+            training: trainers.problem(JobType::Training),
+            inference: trainers.problem(JobType::Inference),
+            disk: self.storage_problem.clone(),
         }
     }
 

@@ -4,6 +4,7 @@ use super::Coordinator;
 use crate::worker::USER_CHARS;
 use crate::worker::running::Running;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
+use sleap_rtc_protocol::queue_report::words::about;
 use sleap_rtc_protocol::text::{Printable, duration};
 use sleap_rtc_protocol::worker::Refused;
 use std::time::Instant;
@@ -47,11 +48,9 @@ impl Coordinator {
         let running = Running::publish_all(&self.running).into_iter().map(|job| {
             let user = job.user.as_deref().unwrap_or(job.owner.as_str());
             let seconds = now_ms.saturating_sub(job.since_ms) / 1_000;
-            format!(
-                "{} runs a job (for {})",
-                Printable::line(user, USER_CHARS),
-                duration(seconds as f64)
-            )
+            let (user, age) = (Printable::line(user, USER_CHARS), duration(seconds as f64));
+            let left = job.left_s.map(|left_s| format!(", {} left", about(left_s)));
+            format!("{user} runs a job (for {age}{})", left.unwrap_or_default())
         });
         let all: Vec<String> = running.chain(self.reservations.holders(now)).collect();
         let shown = &all[..all.len().min(NAMED_OCCUPANTS)];

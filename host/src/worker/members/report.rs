@@ -140,8 +140,8 @@ impl RemovalReport {
         match (self.unfinished, self.jobs) {
             (0, _) => {}
             (jobs, JobsLeft::Continue) => lines.push(format!(
-                "Its jobs that run or wait here ({jobs}) continue, and nobody can fetch their results; \
-                 `--cancel-jobs` would have ended them."
+                "Its jobs that run or wait here ({jobs}) continue, and nobody can fetch their results: \
+                 `sleap-rtc jobs --local` lists them, and `sleap-rtc cancel JOB --local` ends one."
             )),
             (jobs, JobsLeft::Cancel) => {
                 lines.push(format!("Its jobs that run or wait here ({jobs}) are cancelled."));

@@ -23,6 +23,8 @@ pub(crate) const MAX_CODES: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) servers: Servers,
+    /// The address of one of them for other machines, if it is known.
+    pub(crate) signaling: Option<String>,
     pub(crate) host: Host,
     pub(crate) failures: Mutex<Failures>,
 }
@@ -54,7 +56,8 @@ impl Shared {
             };
             let code = Code::new(mailbox.number(), &mut rand::rng());
             let (shown, within_s) = (code.to_string(), life.as_secs());
-            tell(news, InvitationNews::Code { code: shown, role, within_s }).await;
+            let signaling = self.signaling.clone();
+            tell(news, InvitationNews::Code { code: shown, role, within_s, signaling }).await;
             let until = Instant::now() + life;
             let mut spoiled = InvitationNews::Spoiled;
             match serve(&mut mailbox, Invitation::new(code), until).await {

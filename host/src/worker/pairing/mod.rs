@@ -69,16 +69,17 @@ pub(crate) struct Inviter {
 }
 
 impl Inviter {
-    /// What `worker` in `room` hands out.
+    /// What `worker` in `room` hands out. Others find its signaling server at `signaling`.
     pub(crate) fn new(
         config: &Config,
         worker: &PeerId,
         room: &Credential,
         members: Option<Arc<Members>>,
+        signaling: Option<String>,
     ) -> Self {
         let host = joining::host(&config.worker, worker, room, members);
         let servers = config.signaling.clone();
-        let shared = Shared { servers, host, failures: Failures::default().into() };
+        let shared = Shared { servers, signaling, host, failures: Failures::default().into() };
         Self { shared: Arc::new(shared), open: Arc::new(Semaphore::new(MAX_INVITATIONS)) }
     }
 

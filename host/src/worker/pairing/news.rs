@@ -18,6 +18,9 @@ pub enum InvitationNews {
         role: MemberRole,
         /// How long it is valid, in seconds.
         within_s: u64,
+        /// The address at which the device finds the signaling server, if this worker knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signaling: Option<String>,
     },
     /// The code was tried with a wrong word, or something interfered. A new one follows.
     Spoiled,
@@ -64,13 +67,19 @@ impl InvitationNews {
     /// The text for people.
     pub fn line(&self) -> String {
         match self {
-            Self::Code { code, role: MemberRole::Client, within_s } => {
-                let within = minutes(*within_s);
-                format!("Pair a laptop (within {within}):  sleap-rtc pair {code}")
-            }
-            Self::Code { code, role: MemberRole::Worker, within_s } => {
-                let within = minutes(*within_s);
-                format!("Add a worker (within {within}):  sleap-rtc worker --pair {code}")
+            Self::Code { code, role, within_s, signaling } => {
+                let at = signaling.as_ref().map(|at| format!(" --signaling {at}"));
+                let (within, at) = (minutes(*within_s), at.unwrap_or_default());
+                match role {
+                    MemberRole::Client => {
+                        format!("Pair a laptop (within {within}):\n  sleap-rtc pair{at} {code}")
+                    }
+                    MemberRole::Worker => {
+                        format!(
+                            "Add a worker (within {within}):\n  sleap-rtc worker{at} --pair {code}"
+                        )
+                    }
+                }
             }
             Self::Spoiled => {
                 "Somebody tried a wrong code, or the attempt was disturbed. That code is spent."
@@ -118,11 +127,13 @@ mod tests {
                 code: "4-harbor-violin".into(),
                 role: MemberRole::Client,
                 within_s: 600,
+                signaling: Some("ws://gpu1:8080".into()),
             },
             InvitationNews::Code {
                 code: "12-harbor-violin".into(),
                 role: MemberRole::Worker,
                 within_s: 30,
+                signaling: None,
             },
             InvitationNews::Spoiled,
             InvitationNews::OtherRole {

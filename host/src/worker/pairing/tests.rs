@@ -245,7 +245,8 @@ impl Scene {
     /// An invitation of a worker without earlier failures.
     fn invite(server: SocketAddr, end: &CancellationToken) -> Self {
         let servers = servers(server);
-        let shared = Shared { servers, host: host(), failures: Failures::default().into() };
+        let failures = Failures::default().into();
+        let shared = Shared { servers, signaling: None, host: host(), failures };
         let (sender, news) = mpsc::channel(64);
         let end = end.child_token();
         let inviting = end.clone();

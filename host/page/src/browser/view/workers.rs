@@ -9,10 +9,6 @@ use sleap_rtc_protocol::occupancy::jobs_in_words;
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 
-/// The most problems that are shown of one worker.
-const MAX_LINES: usize = 8;
-const LINE_CHARS: usize = 300;
-
 /// The screen.
 pub fn screen(here: &Here, model: &Model) -> Element {
     let _ = model;
@@ -55,10 +51,8 @@ fn worker(facts: &WorkerFacts) -> Element {
                 .into_iter()
                 .flat_map(|version| fact("sleap-nn", Printable::line(version, 40).into())),
         );
-    let problems = facts.problems();
-    let problems = problems.iter().take(MAX_LINES).map(|problem| {
-        el("p").class("problem").with(String::from(Printable::line(problem, LINE_CHARS)))
-    });
+    let problems =
+        facts.problem_lines().map(|problem| el("p").class("problem").with(String::from(problem)));
     let jobs = jobs_in_words(facts, now_ms());
     let jobs = (!jobs.is_empty()).then(|| {
         let jobs = jobs.into_iter().map(|job| el("li").with(job));
@@ -67,9 +61,11 @@ fn worker(facts: &WorkerFacts) -> Element {
     el("li")
         .class("card worker")
         .key(&facts.peer_id)
-        .with(el("div").class("head").with(el("h3").with(String::from(name))).with(
-            el("span").class(&format!("chip {}", tone(facts.status))).with(facts.status.as_str()),
-        ))
+        .with(
+            el("div").class("head").with(el("h3").with(String::from(name))).with(
+                el("span").class(&format!("chip {}", tone(facts))).with(facts.status_words()),
+            ),
+        )
         .with(facts_of)
         .all(problems)
         .all(jobs)
@@ -86,9 +82,10 @@ fn memory(gpu: &Gpu) -> String {
     }
 }
 
-/// The class of a status.
-fn tone(status: WorkerStatus) -> &'static str {
-    match status {
+/// The class of a worker's status.
+fn tone(facts: &WorkerFacts) -> &'static str {
+    match facts.status {
+        WorkerStatus::Available if facts.status_words() != facts.status.as_str() => "bad",
         WorkerStatus::Available => "good",
         WorkerStatus::Reserved => "wait",
         WorkerStatus::Busy => "busy",

@@ -2,7 +2,6 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::config::Config;
-use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::queue_report::Decision;
 
 fn no_worker() -> Failure {
@@ -15,6 +14,6 @@ pub(crate) async fn list(_: &Config) -> Result<Exit, Failure> {
 }
 
 /// Fails.
-pub(crate) async fn decide(_: &Config, _: JobId, _: Decision) -> Result<Exit, Failure> {
+pub(crate) async fn decide(_: &Config, _: &str, _: Decision) -> Result<Exit, Failure> {
     Err(no_worker())
 }
