@@ -137,7 +137,9 @@ fn is_in_map(key: &str) -> bool {
 
 /// Why a key is refused, with the setting that may be meant.
 fn unknown(key: &str) -> String {
-    let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
+    // A name with a dot is one name.
+    let split = if key.ends_with('"') { None } else { key.rsplit_once('.') };
+    let (parent, name) = split.unwrap_or(("", key));
     // Below an unknown key, all are unknown.
     if !parent.is_empty() && !KNOWN.contains_key(parent) {
         return unknown(parent);
