@@ -35,14 +35,14 @@ pub(crate) struct Needed {
 /// A setting of sleap-nn.
 #[derive(Debug)]
 struct Known {
-    kind: Kind,
+    kind: ValueKind,
     may_be_null: bool,
     limits: Vec<&'static str>,
     since: Version,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ValueKind {
     Section,
     Map,
     Int,
@@ -132,7 +132,7 @@ fn effective(settings: &Settings<'_>) -> Vec<(String, Written)> {
 fn is_in_map(key: &str) -> bool {
     let parents = key.match_indices('.').map(|(at, _)| &key[..at]);
     let mut known = parents.filter_map(|parent| KNOWN.get(parent));
-    known.any(|known| matches!(known.kind, Kind::Map | Kind::Any))
+    known.any(|known| matches!(known.kind, ValueKind::Map | ValueKind::Any))
 }
 
 /// Why a key is refused, with the setting that may be meant.
@@ -168,7 +168,7 @@ impl Known {
     fn check(&self, key: &str, written: &Written) -> Result<(), String> {
         let wants = |what: &str| Err(format!("{key} is {written}, and sleap-nn wants {what}"));
         if matches!(written, Written::Null) {
-            return match self.may_be_null || self.kind == Kind::Any {
+            return match self.may_be_null || self.kind == ValueKind::Any {
                 true => Ok(()),
                 false => wants(&format!("{}, not null: leave the line out", self.kind.words())),
             };
@@ -181,7 +181,7 @@ impl Known {
     }
 }
 
-impl Kind {
+impl ValueKind {
     /// Each kind, as the list calls it.
     const ALL: [(&str, Self); 11] = [
         ("section", Self::Section),
@@ -289,8 +289,10 @@ fn list() -> BTreeMap<String, Known> {
         let since = since.first().and_then(|word| Version::parse(&word[1..])).unwrap_or(OLDEST);
         let may_be_null = kind.ends_with('?');
         let kind = kind.trim_end_matches('?');
-        let kind =
-            Kind::ALL.into_iter().find(|(name, _)| *name == kind).map_or(Kind::Any, |all| all.1);
+        let kind = ValueKind::ALL
+            .into_iter()
+            .find(|(name, _)| *name == kind)
+            .map_or(ValueKind::Any, |all| all.1);
         known.insert(path.join("."), Known { kind, may_be_null, limits, since });
     }
     known

@@ -186,18 +186,22 @@ fn find_files(
     }
     distinct(&taken, || config_name.to_string())?;
     let settings = Settings { config, changes: &train.settings };
+    check_counts(&settings).map_err(|why| CheckError::Config { config: config_name, why })
+}
+
+/// Refuses no labels, and labels to train on and to validate with that sleap-nn cannot pair.
+fn check_counts(settings: &Settings<'_>) -> Result<(), String> {
     let [trained, validated] = [LABELS[0], LABELS[1]].map(|key| settings.texts(key).len());
-    let why = match (trained, validated) {
-        (0, _) => format!("it names no labels ({})", LABELS[0]),
+    match (trained, validated) {
+        (0, _) => Err(format!("it names no labels ({})", LABELS[0])),
         // It fails when the training is over.
-        (trained, validated) if validated != 0 && validated != trained => format!(
+        (trained, validated) if validated != 0 && validated != trained => Err(format!(
             "{} lists {trained} and {} lists {validated}, and sleap-nn pairs them: list as many, or leave \
              the second one out",
             LABELS[0], LABELS[1]
-        ),
-        _ => return Ok(()),
-    };
-    Err(CheckError::Config { config: config_name, why })
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a folder in the place of a file, and weights without content.

@@ -151,9 +151,9 @@ fn every_setting_of_an_installed_sleap_nn_is_known() {
         let known = KNOWN.get(*key).unwrap_or_else(|| panic!("{key} {kind} is not in the list"));
         assert!(known.since <= version, "{version} has {key} already");
         // A kind that has become wider is in the list as it is now.
-        let name = Kind::ALL.iter().find(|(_, kind)| *kind == known.kind).unwrap().0;
+        let name = ValueKind::ALL.iter().find(|(_, kind)| *kind == known.kind).unwrap().0;
         let own = format!("{name}{}", if known.may_be_null { "?" } else { "" });
-        assert!(known.kind == Kind::Any || own == *kind, "{key} is {kind}, not {own}");
+        assert!(known.kind == ValueKind::Any || own == *kind, "{key} is {kind}, not {own}");
     }
     for (key, known) in KNOWN.iter().filter(|(_, known)| known.since <= version) {
         let is_dropped =
