@@ -18,6 +18,8 @@ const RELEASES: [&str; 3] = ["0.2.0", python::PINNED, "newest"];
 const JOB_FAILED: i32 = 6;
 const CONFIG: &str = "single_instance.yaml";
 const SCRIPT: &str = "#!/bin/bash\nsleap-nn train --config-name";
+/// What only the trainer finds.
+const STRATEGY: (&str, &str) = ("max_epochs: 1\n", "max_epochs: 1\n  trainer_strategy: nowhere\n");
 /// One epoch is enough, because no test looks at metrics.
 const QUICK: [(&str, &str); 1] = [("max_epochs: 2\n", "max_epochs: 1\n")];
 
@@ -80,7 +82,10 @@ impl Bench {
 
     fn run(self) -> Result<()> {
         let steps: [(&str, Step); 8] = [
-            ("every option of its trackers is known", Self::options),
+            (
+                "every option of its trackers and every setting of its trainer is known",
+                Self::options,
+            ),
             ("a training, and the predictions that its package asks for", Self::train),
             ("a tracking, by the user's own paths", Self::track),
             ("two videos of one name, sent along", Self::sent_videos),
@@ -99,7 +104,7 @@ impl Bench {
     }
 
     fn options(&self) -> Result<()> {
-        let filter = "test(every_option_of_an_installed_sleap_nn_is_known)";
+        let filter = "test(/^(.*::)?every_(option|setting)_of_an_installed_sleap_nn_is_known$/)";
         let mut test = cargo(&["nextest", "run", "--workspace", "--lib", "--run-ignored", "only"]);
         test.args(["-E", filter]);
         call(test.env("SLEAP_NN", self.trainer.join("sleap-nn")))
@@ -252,12 +257,12 @@ impl Bench {
     fn failing(&self) -> Result<()> {
         let package = self.copy_of_package("failing-package")?;
         let text = fs::read_to_string(package.join(CONFIG))?;
-        let changed = text.replace("max_epochs: 1\n", "max_epochs: many\n");
+        let changed = text.replace(STRATEGY.0, STRATEGY.1);
         ensure!(changed != text, "the configuration has no max_epochs");
         fs::write(package.join(CONFIG), changed)?;
         let said = self.failed_training("failing", &package)?;
         let reason = reason(&said)?;
-        ensure!(reason.contains("max_epochs"), "it does not name the setting: {reason}");
+        ensure!(reason.contains("nowhere"), "it does not name the setting: {reason}");
         Ok(())
     }
 
@@ -281,10 +286,7 @@ impl Bench {
     fn saved(&self) -> Result<()> {
         let package = self.copy_of_package("saved-package")?;
         let text = fs::read_to_string(package.join(CONFIG))?;
-        fs::write(
-            package.join("second.yaml"),
-            text.replace("max_epochs: 1\n", "max_epochs: many\n"),
-        )?;
+        fs::write(package.join("second.yaml"), text.replace(STRATEGY.0, STRATEGY.1))?;
         let script = format!("{SCRIPT} {CONFIG}\nsleap-nn train --config-name second.yaml\n");
         fs::write(package.join("train-script.sh"), script)?;
         let said = self.failed_training("saved", &package)?;

@@ -192,7 +192,9 @@ impl Runner {
         let gpus = self.settings.gpus.as_ref().map(Vec::len);
         let gpus = gpus.or((!self.folder.is_elsewhere()).then_some(0));
         let skips_inference = self.folder.spec().skips_inference;
-        let site = MachineFacts { gpus, version: version.as_deref(), skips_inference };
+        let has_wandb_key = Some(self.settings.has_wandb_key());
+        let version = version.as_deref();
+        let site = MachineFacts { gpus, version, skips_inference, has_wandb_key };
         let mounts = &self.settings.mounts;
         let plan = plan(&self.folder.files_dir(), job_type, shared_root, mounts, site)
             .map_err(|e| e.to_string())?;

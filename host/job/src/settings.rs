@@ -16,11 +16,12 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
 
 const FILE: &str = "runner.json";
 /// The place for temporary files if the usual folder is full, missing or read-only.
@@ -28,7 +29,11 @@ const OTHER_TEMPORARY: &str = "/var/tmp";
 /// More than the files of one question need, in bytes.
 const PROBE_BYTES: usize = 64 * 1024;
 /// More than a trainer prints to answer a question, in bytes.
-const MAX_ANSWER_BYTES: u64 = 1 << 20;
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// What every program's help has in it.
+const HELP: &[u8] = b"usage:";
+/// How long a program that has printed its help may go on, before that counts as its answer.
+const LINGERS: Duration = Duration::from_secs(1);
 
 /// Why a trainer gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +185,24 @@ impl RunnerSettings {
         variables
     }
 
+    /// Whether a trainer finds a key for W&B: in its environment, or in its user's login.
+    pub(crate) fn has_wandb_key(&self) -> bool {
+        let variables = self.trainer_variables();
+        let value = |name: &str| {
+            let of = |(own, value): &(OsString, OsString)| (own == name).then(|| value.clone());
+            variables.iter().find_map(of).filter(|value| !value.is_empty())
+        };
+        let has_login = || {
+            let beside_home = || Some(Path::new(&value("HOME")?).join(".netrc"));
+            let file = value("NETRC").map(PathBuf::from).or_else(beside_home);
+            let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+            text.is_some_and(|text| text.contains("wandb"))
+        };
+        // With a mode of the operator's, a trainer needs no key.
+        ["WANDB_API_KEY", "WANDB_MODE"].iter().any(|name| value(name).is_some())
+            || (!self.is_confined() && has_login())
+    }
+
     /// The command that starts a trainer in `place`, with its whole environment.
     pub async fn command(&self, line: &CommandLine, place: &TrainerDirs) -> io::Result<Command> {
         let variables = self.trainer_variables();
@@ -232,9 +255,12 @@ impl RunnerSettings {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).process_group(0).spawn()?;
         let _group = AskedGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (stdout, stderr) = tokio::join!(start_of(stdout), start_of(stderr));
-        Ok(Output { stdout: stdout?, stderr: stderr?, status: child.wait().await? })
+        let (stdout, stderr) = read_answer(&mut child).await?;
+        let status = match is_help(&stdout) {
+            true => timeout(LINGERS, child.wait()).await.unwrap_or(Ok(ExitStatus::default()))?,
+            false => child.wait().await?,
+        };
+        Ok(Output { stdout, stderr, status })
     }
 
     /// The same settings, with this scope for confined trainers.
@@ -312,14 +338,33 @@ fn temporary_in(parents: &[&Path], prefix: &str) -> io::Result<TempDir> {
     Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-/// The start of what a program prints. The pipe is closed then, which ends a program that prints without an
-/// end.
-async fn start_of(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
-    let mut start = Vec::new();
-    if let Some(pipe) = pipe {
-        pipe.take(MAX_ANSWER_BYTES).read_to_end(&mut start).await?;
+/// Reads what a program prints on both of its pipes, until it closes them. A wrapper that has printed its
+/// help has answered, even if it goes on working.
+async fn read_answer(child: &mut Child) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    while out.is_some() || err.is_some() {
+        tokio::select! {
+            read = read_some(&mut out, &mut stdout) => read?,
+            read = read_some(&mut err, &mut stderr) => read?,
+            () = sleep(LINGERS), if is_help(&stdout) => break,
+        }
     }
-    Ok(start)
+    Ok((stdout, stderr))
+}
+
+/// Reads a part of what a program prints. The pipe is closed at its end, and where a program prints without
+/// an end. Waits for ever once it is closed.
+async fn read_some<P: AsyncRead + Unpin>(pipe: &mut Option<P>, to: &mut Vec<u8>) -> io::Result<()> {
+    let Some(open) = pipe else { return std::future::pending().await };
+    if open.read_buf(to).await? == 0 || to.len() >= MAX_ANSWER_BYTES {
+        *pipe = None;
+    }
+    Ok(())
+}
+
+fn is_help(stdout: &[u8]) -> bool {
+    stdout.windows(HELP.len()).any(|part| part.eq_ignore_ascii_case(HELP))
 }
 
 #[cfg(test)]

@@ -361,6 +361,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wrapper_that_goes_on_after_the_help_has_answered() {
+        let version = "[ \"$1\" = --version ] && { echo 'sleap-nn 0.3.5'; exit 0; }";
+        let tidies_up = format!("{version}; echo ' Usage: sleap-nn train'; /bin/sleep 600");
+        let found = found(&[("sleap-nn", tidies_up.as_str())], None).await;
+        assert_eq!((found.problems(), found.version.known()), (Vec::new(), Some("0.3.5")));
+    }
+
+    #[tokio::test]
     async fn a_front_that_stumbles_over_the_question_counts_as_working() {
         let stumble =
             "printf 'Traceback:\\n  File \"%s\", line 3\\nValueError: no config\\n' $0 >&2; exit 1";

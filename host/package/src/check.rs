@@ -5,16 +5,20 @@
 //! the file, the line or the key. What cannot be read is left to the trainer.
 
 mod devices;
+mod heads;
+mod known;
 mod model_types;
 mod names;
 mod outside;
 mod tracking;
 mod training;
 mod videos;
+mod wandb;
 
+pub use known::is_newer;
+pub(crate) use known::needed;
 pub use model_types::TypedModel;
 pub use tracking::check_model;
-pub use training::is_newer;
 pub(crate) use videos::listed as listed_videos;
 
 use super::config::{Config, MAX_CONFIG_BYTES};
@@ -40,6 +44,8 @@ pub struct MachineFacts<'a> {
     pub version: Option<&'a str>,
     /// Whether the user wants no predictions after the training.
     pub skips_inference: bool,
+    /// Whether trainers find a key for W&B there.
+    pub has_wandb_key: Option<bool>,
 }
 
 /// The runs of a package, and what is known about them.
@@ -138,13 +144,15 @@ pub enum CheckError {
     },
     /// The worker's sleap-nn is too old for a config.
     #[error(
-        "{config} was saved by sleap-nn {wanted}, and the worker has {installed}, which cannot read \
-         it: choose a worker with sleap-nn {wanted} or newer, or update it there"
+        "{config} needs sleap-nn {wanted}, because of its setting {key}, and the worker has {installed}: \
+         choose a worker with sleap-nn {wanted} or newer, or update it there"
     )]
     Version {
         /// The config.
         config: RelPath,
-        /// The version that saved it.
+        /// A setting that older versions do not have.
+        key: String,
+        /// The oldest version that has it.
         wanted: String,
         /// The worker's version.
         installed: String,
@@ -212,7 +220,11 @@ pub enum CheckError {
     )]
     VideoType(String),
     /// The name of the predictions does not say their format.
-    #[error("the output {0} has no ending, by which sleap-nn chooses the format: name it {0}.slp")]
+    #[error(
+        "sleap-nn chooses the format of predictions by their ending, and can write {writable}, not {0}: \
+         name it {0}.slp",
+        writable = tracking::OUTPUTS.map(|ending| format!(".{ending}")).join(", ")
+    )]
     OutputType(RelPath),
     /// The labels do not have the requested video.
     #[error("{labels} has no video {index}: it has {count}, counted from 0")]
@@ -246,7 +258,7 @@ pub enum CheckError {
         written: String,
     },
     /// A folder, or a file without content, in the place of a file.
-    #[error("{by} names {name}, which {is}; name a file with content")]
+    #[error("{by} names {name}, which {is}; name the right file")]
     NoFile {
         /// The path, as it is written.
         name: String,

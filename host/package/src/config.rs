@@ -2,6 +2,8 @@
 
 use super::script::{ConfigOverride, Value};
 use saphyr::{LoadableYamlNode, Yaml};
+use sleap_rtc_protocol::text::Printable;
+use std::fmt;
 
 /// The longest config to read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 256 * 1024;
@@ -14,6 +16,9 @@ const MAX_NESTED_IN_LINE: usize = 32;
 const MAX_INDENT: usize = 100;
 /// How Python writes its own values, such as tuples.
 const PYTHON_TAG: &str = "!!python/";
+const OWN_PYTHON_TAG: &str = "!python/";
+/// The most characters of a value that an error quotes.
+const MAX_SHOWN_CHARS: usize = 80;
 const MAX_MODEL_TYPES: usize = 16;
 const MAX_TEXTS: usize = 256;
 
@@ -36,8 +41,7 @@ impl<'t> Config<'t> {
         if !is_within_bounds(text) {
             return Err("it is nested more deeply than any real config".to_owned());
         }
-        // The parser treats them as YAML's own tags.
-        if text.contains(PYTHON_TAG) {
+        if has_python_tag(text) {
             return Err(format!("it has a tag `{PYTHON_TAG}…`, which trainers do not read"));
         }
         let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
@@ -52,6 +56,13 @@ impl<'t> Config<'t> {
             Some(_) => Ok(Self { root }),
             None => Err("it is not a mapping of names to values".to_owned()),
         }
+    }
+
+    /// Every entry of its mappings: the dotted key and the value. A name with a dot is in quotes.
+    pub(crate) fn entries(&self) -> Vec<(String, Written)> {
+        let mut entries = Vec::new();
+        add_entries(&self.root, "", &mut entries);
+        entries
     }
 
     /// The keys of the mapping at `key` that are set, if it has that mapping.
@@ -140,14 +151,18 @@ impl Settings<'_> {
         self.text(key)?.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
-    /// Whether the dotted `key` is set to true.
+    /// Whether the dotted `key` is set to true, in any of the words that trainers read as that.
     pub fn is_on(&self, key: &str) -> bool {
-        self.word(key).is_some_and(|word| word.eq_ignore_ascii_case("true"))
+        self.is_one_of(key, ["true", "yes", "on", "y"])
     }
 
     /// Whether the dotted `key` is set to false.
     pub fn is_off(&self, key: &str) -> bool {
-        self.word(key).is_some_and(|word| word.eq_ignore_ascii_case("false"))
+        self.is_one_of(key, ["false", "no", "off", "n"])
+    }
+
+    fn is_one_of(&self, key: &str, words: [&str; 4]) -> bool {
+        self.word(key).is_some_and(|word| words.iter().any(|own| word.eq_ignore_ascii_case(own)))
     }
 
     fn word(&self, key: &str) -> Option<String> {
@@ -158,6 +173,84 @@ impl Settings<'_> {
             None => self.text(key),
         }
     }
+}
+
+/// A value as somebody wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Written {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Written>),
+    Mapping,
+    /// What YAML has besides.
+    Other,
+}
+
+impl Written {
+    fn of(node: &Yaml<'_>) -> Self {
+        let list = || Some(Self::List(node.as_vec()?.iter().map(Self::of).collect()));
+        let mapping = || node.as_mapping().map(|_| Self::Mapping);
+        let found = (node.is_null().then_some(Self::Null))
+            .or_else(|| node.as_bool().map(Self::Bool))
+            .or_else(|| node.as_integer().map(Self::Int))
+            .or_else(|| node.as_floating_point().map(Self::Float))
+            .or_else(|| node.as_str().map(|text| Self::Text(text.to_owned())));
+        found.or_else(list).or_else(mapping).unwrap_or(Self::Other)
+    }
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(truth) => write!(f, "{truth}"),
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Float(number) => write!(f, "{number:?}"),
+            Self::Text(text) => write!(f, "\"{}\"", Printable::line(text, MAX_SHOWN_CHARS)),
+            Self::List(_) => f.write_str("a list"),
+            Self::Mapping => f.write_str("a mapping"),
+            Self::Other => f.write_str("something else"),
+        }
+    }
+}
+
+impl Value {
+    /// The new value. `None` if there is none.
+    pub(crate) fn written(&self) -> Option<Written> {
+        match self {
+            Self::Text(text) => Some(Written::Text(text.clone())),
+            Self::Bare(text) if !is_within_bounds(text) => Some(Written::Other),
+            Self::Bare(text) => {
+                // Hydra's grammar is close to YAML's.
+                let parsed = Yaml::load_from_str(text).ok();
+                Some(
+                    parsed.as_ref().and_then(|all| all.first()).map_or(Written::Other, Written::of),
+                )
+            }
+            Self::Removed => None,
+        }
+    }
+}
+
+fn add_entries(node: &Yaml<'_>, parent: &str, entries: &mut Vec<(String, Written)>) {
+    for (name, value) in node.as_mapping().into_iter().flatten() {
+        let name = scalar(name).unwrap_or_default();
+        let name = if name.contains('.') { format!("\"{name}\"") } else { name };
+        let key = if parent.is_empty() { name } else { format!("{parent}.{name}") };
+        entries.push((key.clone(), Written::of(value)));
+        add_entries(value, &key, entries);
+    }
+}
+
+/// Whether it has a value of Python's own. The parser treats their tags as YAML's own, so they are read as
+/// tags that it shows.
+fn has_python_tag(text: &str) -> bool {
+    text.contains(PYTHON_TAG)
+        && Yaml::load_from_str(&text.replace(PYTHON_TAG, OWN_PYTHON_TAG))
+            .is_ok_and(|documents| documents.iter().any(|document| misread(document).is_some()))
 }
 
 /// The text of a number, a boolean or a text.
@@ -232,6 +325,23 @@ fn set_keys(node: &Yaml<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_python_are_told_from_texts_about_them() {
+        for text in [
+            "a: !!python/tuple [1, 2]\n",
+            "a:\n- !!python/object/apply:os.system ['x']\n",
+            "? !!python/name:os.system\n: b\n",
+        ] {
+            let why = Config::read(text).err().unwrap();
+            assert!(why.contains(PYTHON_TAG), "{text}: {why}");
+        }
+        for text in
+            ["# was !!python/tuple\na: 1\n", "a: 'no !!python/tuple'\n", "a: 1 # !!python/x\n"]
+        {
+            assert!(Config::read(text).is_ok(), "{text}");
+        }
+    }
 
     #[test]
     fn a_config_that_is_nested_deeply_is_refused_before_it_is_parsed() {

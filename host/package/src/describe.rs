@@ -2,7 +2,7 @@
 //!
 //! The package is hostile, so everything is bounded. What cannot be read is unknown, never an error.
 
-use super::check::is_newer;
+use super::check::{is_newer, needed};
 use super::config::{Config, MAX_CONFIG_BYTES, Settings};
 use super::files::{PackageFiles, bytes, locate, text};
 use super::labels::Labels;
@@ -118,9 +118,9 @@ impl Described<'_> {
         let text = path.and_then(|path| text(self.package, &path, MAX_CONFIG_BYTES));
         let config = text.as_deref().and_then(|text| Config::read(text).ok());
         let Some(config) = config else { return Workload::unknown(JobType::Training) };
-        let version = config.texts("sleap_nn_version").into_iter().next();
-        self.note_version(version.filter(|version| version.len() <= 64));
         let settings = Settings { config: &config, changes };
+        let needed = needed(&settings).filter(|_| config.is_sleap_nn());
+        self.note_version(needed.map(|needed| needed.version.to_string()));
         let labels: Vec<_> = labels_of(&settings).iter().map(|place| self.read(place)).collect();
         workload::training(&settings, &labels)
     }

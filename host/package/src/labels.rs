@@ -26,6 +26,10 @@ pub struct Labels {
     pub labelled_instances: Option<u64>,
     /// The number of instances that a user has placed. The others are predicted.
     pub user_instances: Option<u64>,
+    /// The names of the first skeleton's nodes, in order.
+    pub nodes: Option<Vec<String>>,
+    /// The number of tracks.
+    pub tracks: Option<u64>,
     /// The number of frames in all videos.
     pub video_frames: Option<u64>,
     /// The size of the first video's frames.
@@ -150,6 +154,8 @@ fn read(mut file: Box<dyn ReadSeek>) -> Option<Labels> {
         labelled_frames,
         labelled_instances,
         user_instances: user_instances(&file),
+        nodes: nodes(&file),
+        tracks: rows("tracks_json"),
         video_frames,
         image,
         videos,
@@ -195,6 +201,19 @@ fn video(json: &str) -> Video {
     let dataset = text(backend, "dataset").unwrap_or_default();
     let group = dataset.strip_prefix("video").and_then(|rest| rest.split('/').next()?.parse().ok());
     Video { files: many.unwrap_or_else(one), is_embedded, shape, group, frames: None }
+}
+
+/// The nodes of the first skeleton, which are numbers of those of all skeletons.
+fn nodes(file: &Hdf5File) -> Option<Vec<String>> {
+    let json = file.group("metadata").ok()?.attribute("json").ok()?.read_string().ok()?;
+    let json: Value = serde_json::from_str(&json).ok()?;
+    let all = json.get("nodes")?.as_array()?;
+    let own = json.get("skeletons")?.get(0)?.get("nodes")?.as_array()?;
+    let name = |node: &Value| {
+        let number = usize::try_from(node.get("id")?.as_u64()?).ok()?;
+        all.get(number)?.get("name")?.as_str().map(str::to_owned)
+    };
+    own.iter().map(name).collect()
 }
 
 /// The number of instances of the kind that users place.

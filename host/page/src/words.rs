@@ -56,7 +56,7 @@ pub fn description(job: &JobDescription) -> Vec<(&'static str, String)> {
         ("Frames", job.frame_count.map(|frames| frames.to_string())),
         ("Image", job.image.map(|size| format!("{} × {}", size.width, size.height))),
         ("Size", job.package_bytes.map(meter::bytes)),
-        ("Saved by sleap-nn", job.sleap_nn_version.clone()),
+        ("Needs sleap-nn", job.sleap_nn_version.clone()),
     ];
     facts.into_iter().filter_map(|(label, value)| Some((label, value?))).collect()
 }

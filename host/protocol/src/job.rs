@@ -30,7 +30,7 @@ pub struct JobDescription {
     /// The unpacked size of the package, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_bytes: Option<u64>,
-    /// The newest sleap-nn that saved one of the configs: an older one cannot read it.
+    /// The oldest sleap-nn that can read all configs, unless every one can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleap_nn_version: Option<String>,
     /// Videos that the worker is expected to see on its mounts, by their paths there.

@@ -145,6 +145,15 @@ impl From<Printable> for String {
     }
 }
 
+/// The known word that is most similar to `word`, if any is similar.
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // Comparing costs the square of the length, and no known word is longer.
+    let word: String = word.chars().take(64).collect();
+    let rated = known.into_iter().map(|known| (strsim::jaro_winkler(&word, known), known));
+    let similar = rated.filter(|(similarity, _)| *similarity > 0.8);
+    similar.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, known)| known)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

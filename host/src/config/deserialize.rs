@@ -10,6 +10,7 @@ use serde::de::{
     Visitor,
 };
 use serde::forward_to_deserialize_any;
+use sleap_rtc_protocol::text::nearest;
 use std::fmt;
 use std::path::Path;
 use toml::Spanned;
@@ -97,22 +98,16 @@ impl de::Error for ValueError {
     }
 
     fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
-        let mistake = Mistake::UnknownKey { key: key.to_owned(), nearest: nearest(key, known) };
+        let mistake = Mistake::UnknownKey {
+            key: key.to_owned(),
+            nearest: nearest(key, known.iter().copied()),
+        };
         Self { mistake, place: None }
     }
 
     fn missing_field(key: &'static str) -> Self {
         Self { mistake: Mistake::MissingKey(key), place: None }
     }
-}
-
-/// The known word that is most similar to `word`, if any is similar.
-fn nearest(word: &str, known: &'static [&'static str]) -> Option<&'static str> {
-    // Comparing costs the square of the length, and no key is longer.
-    let word: String = word.chars().take(64).collect();
-    let similarity = |known: &&str| strsim::jaro_winkler(&word, known);
-    let similar = known.iter().copied().filter(|known| similarity(known) > 0.8);
-    similar.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

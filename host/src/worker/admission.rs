@@ -59,8 +59,8 @@ fn check_version(job: &JobDescription, installed: Option<&str>) -> Result<(), Re
         return Ok(());
     }
     let message = format!(
-        "the package was exported for sleap-nn {wanted}, and this worker has {installed}: update \
-         sleap-nn there, or choose a worker with a newer one"
+        "the package needs sleap-nn {wanted}, and this worker has {installed}: update sleap-nn there, or \
+         choose a worker with a newer one"
     );
     Err(Refusal::new(RefusalCode::Incompatible, message))
 }

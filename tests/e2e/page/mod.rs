@@ -304,6 +304,28 @@ fn a_job_waits_in_line_at_a_busy_worker() {
 }
 
 #[test]
+fn a_job_keeps_its_place_while_the_worker_checks_its_trainer() {
+    let site = Site::new();
+    let Some(browser) = Browser::start(&site) else { return };
+    let server = site.server();
+    let (tools, answer) = (site.folder("tools"), site.folder("answer").join("now"));
+    let wait = format!("until [ -e {} ]; do sleep 0.05; done", answer.display());
+    let text = format!("#!/bin/sh\n{wait}\nexec {}/sleap-nn \"$@\"\n", stand_in().display());
+    write_program(&tools.join("sleap-nn"), &text);
+    // In a sandbox the trainer would not see the file.
+    let worker = TestWorker::setup(&site, "worker").config("sandbox = \"off\"\n");
+    let worker = worker.trainers_in(&tools).start(&server);
+    browser.open(&worker.page_link());
+    browser.click("nav button", "Train");
+    browser.type_into("#package", fixture("train_single.zip").to_str().unwrap());
+    browser.click("button", "Start");
+    browser.wait_text("section .card", "it has just started and is checking its trainer", A_WHILE);
+    std::fs::write(&answer, "").unwrap();
+    browser.wait_text(".chip", "done", A_WHILE);
+    assert_well_behaved(&browser, &server);
+}
+
+#[test]
 fn a_file_that_is_no_package_is_refused_in_the_words_of_the_command_line() {
     let site = Site::new();
     let Some(browser) = Browser::start(&site) else { return };

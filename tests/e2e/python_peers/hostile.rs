@@ -41,8 +41,9 @@ fn a_python_worker_that_fails_ends_our_client_with_code_6() {
     let Some((mut worker, credentials)) = worker else { return };
     let script = "sleap-nn train --config-name nowhere.yaml --config-dir .\n";
     let zip = Zip::new(&site, "p.zip").fixture("train_single.zip", "", &["train-script.sh"]);
-    let config = "model_config:\n  init_weights: default\ndata_config:\n  \
-        train_labels_path: one.pkg.slp\ntrainer_config:\n  min_train_steps_per_epoch: nowhere\n";
+    let config = "model_config:\n  backbone_config:\n    unet: {filters: 4}\n  head_configs:\n    \
+        single_instance:\n      confmaps: {sigma: 2.5}\ndata_config:\n  train_labels_path: one.pkg.slp\n\
+        trainer_config:\n  trainer_strategy: nowhere\n";
     let zip = zip.file("train-script.sh", script.as_bytes());
     let zip = zip.file("nowhere.yaml", config.as_bytes());
     let client = site.client(&server).train(&zip.finish()).session(&credentials);

@@ -260,7 +260,7 @@ fn a_config_needs_a_sleap_nn_that_can_read_it() {
         |version| package.on(MachineFacts { version: Some(version), ..MachineFacts::default() });
     assert!(with("0.3.5").is_ok() && with("0.4.0").is_ok() && with("unknown").is_ok());
     let message = with("0.2.0").unwrap_err().to_string();
-    assert!(message.contains("single_instance.yaml was saved by sleap-nn 0.3"), "{message}");
+    assert!(message.contains("single_instance.yaml needs sleap-nn 0.3"), "{message}");
 }
 
 #[test]
@@ -269,7 +269,14 @@ fn configs_that_no_trainer_accepts() {
         ("a: [", "cannot use the config"),
         ("just words", "not a mapping"),
         ("trainer_config: {}\n", "no model_config"),
-        ("model_config: {}\n", "names no labels (data_config.train_labels_path)"),
+        (
+            "model_config: {}\n",
+            "head_configs must set exactly one of its entries, and it sets none",
+        ),
+        (
+            "model_config: {head_configs: {centroid: {confmaps: {}}}, backbone_config: {unet: {}}}\n",
+            "names no labels (data_config.train_labels_path)",
+        ),
     ] {
         let message = Package::single().write(CONFIG, text).refusal();
         assert!(message.contains(expected), "{message}");
@@ -317,7 +324,9 @@ fn impossible_predictions_are_refused() {
         ("-m models/gone", "lacks models/gone, which track-script.sh names"),
         ("--backbone_ckpt_path /etc/passwd", "lacks /etc/passwd"),
         ("-o two.pkg.slp", "would replace two.pkg.slp"),
-        ("-o predictions", "predictions has no ending"),
+        ("-o predictions", "not predictions: name it predictions.slp"),
+        ("-o x.v2", "can write .slp, .h5, .geojson, .csv, not x.v2: name it x.v2.slp"),
+        ("-o x.nwb", "not x.nwb"),
         ("-i a.webm", "a.webm is not a video that sleap-nn reads, by its name (mp4, avi"),
         ("-m models/centroid/last.ckpt", "reads best.ckpt in a model's folder, not models/cen"),
     ] {
@@ -344,10 +353,16 @@ fn impossible_predictions_are_refused() {
 fn what_every_trainer_refuses_is_found_before() {
     let train = |arguments: &str| Package::single().train(arguments).refusal();
     for (arguments, why) in [
-        ("trainer_config.max_epochs=ten", "max_epochs is \"ten\", which is not a whole number"),
-        ("trainer_config.max_epochs=", "max_epochs is \"\", which is not"),
-        ("trainer_config.train_data_loader.batch_size=0", "batch_size is 0"),
-        ("trainer_config.train_data_loader.batch_size=1.5", "batch_size is \"1.5\""),
+        (
+            "trainer_config.max_epochs=ten",
+            "max_epochs is \"ten\", and sleap-nn wants a whole number",
+        ),
+        ("trainer_config.max_epochs=", "max_epochs is \"\", and"),
+        ("trainer_config.train_data_loader.batch_size=0", "batch_size is 0, and sleap-nn wants >0"),
+        (
+            "trainer_config.train_data_loader.batch_size=1.5",
+            "batch_size is 1.5, and sleap-nn wants a whole",
+        ),
     ] {
         assert!(train(arguments).contains(why), "{arguments}: {}", train(arguments));
     }
@@ -376,6 +391,96 @@ fn what_every_trainer_refuses_is_found_before() {
     let package = Package::single().train("").write("best.ckpt", "");
     let message = package.config("pretrained_backbone_weights", weights).refusal();
     assert!(message.contains("best.ckpt, which is empty"), "{message}");
+    let weights = "model_config.pretrained_head_weights=one.pkg.slp";
+    let message = Package::single().train(weights).refusal();
+    assert!(message.contains("one.pkg.slp, which is no checkpoint by its name"), "{message}");
+}
+
+#[test]
+fn logs_to_wandb_stay_with_the_model_where_nobody_has_a_key() {
+    let on = |has_wandb_key| MachineFacts { has_wandb_key, ..MachineFacts::default() };
+    let mode = |mode: &str| text("trainer_config.wandb.wandb_mode", mode);
+    let used = Package::single().config("use_wandb", "  use_wandb: yes");
+    assert_eq!(used.settings(on(Some(false))), [mode("offline")]);
+    let remarks = used.on(on(Some(false))).unwrap().remarks;
+    assert!(remarks.iter().any(|remark| remark.contains("`wandb sync` sends them")), "{remarks:?}");
+    for has_key in [Some(true), None] {
+        assert_eq!(used.settings(on(has_key)), []);
+    }
+    assert_eq!(Package::single().settings(on(Some(false))), []);
+    let with = |key: &str| {
+        let setting = format!("trainer_config.wandb.api_key={key}");
+        Package::single().config("use_wandb", "  use_wandb: true").train(&setting)
+    };
+    assert!(with("abc").refusal().contains("no key of W&B"), "{}", with("abc").refusal());
+    let key = "0123456789abcdef0123456789abcdef01234567";
+    assert_eq!(with(key).settings(on(Some(false))), [text("trainer_config.wandb.api_key", key)]);
+}
+
+#[test]
+fn heads_have_their_parts_and_name_nodes_and_tracks_of_the_labels() {
+    let with = |from: &str, to: &str| {
+        let text = Package::single().0.text(CONFIG);
+        let changed = text.replace(from, to);
+        assert!(changed != text, "{from}");
+        Package::single().write(CONFIG, changed)
+    };
+    let without = |head: &str, package: Package| {
+        let text = package.0.text(CONFIG).replace(&format!("    {head}: null\n"), "");
+        package.write(CONFIG, text)
+    };
+    let head = "    single_instance:\n      confmaps:\n";
+    for (package, why) in [
+        (with("      confmaps:\n", "      other:\n"), "single_instance does not set confmaps"),
+        (
+            without("bottomup", with(head, "    bottomup:\n      confmaps:\n")),
+            "bottomup does not set pafs, and sleap-nn needs confmaps and pafs",
+        ),
+        (
+            with("part_names: null", "part_names: [zz]"),
+            "part_names names zz, and the labels' skeleton has ",
+        ),
+        (
+            without(
+                "multi_class_bottomup",
+                with(head, "    multi_class_bottomup:\n      class_maps: {}\n      confmaps:\n"),
+            ),
+            "multi_class_bottomup learns tracks, and the labels have none",
+        ),
+    ] {
+        assert!(package.refusal().contains(why), "{why}: {}", package.refusal());
+    }
+}
+
+#[test]
+fn labels_to_validate_with_are_as_many_as_those_to_train_on() {
+    let two = "data_config.train_labels_path=[one.pkg.slp,one.pkg.slp]";
+    let one = "data_config.val_labels_path=[one.pkg.slp]";
+    let message = Package::single().train(&format!("{two} {one}")).refusal();
+    assert!(
+        message.contains("train_labels_path lists 2 and data_config.val_labels_path lists 1"),
+        "{message}"
+    );
+    Package::single().train(two).checked();
+    Package::single().train(one).checked();
+}
+
+#[test]
+fn one_text_in_the_place_of_a_list_of_labels_is_a_list() {
+    let names = ["train", "val"].map(|part| format!("data_config.{part}_labels_path=one.pkg.slp"));
+    let package = Package::single().train(&names.join(" "));
+    let mut settings = package.settings(MachineFacts::default());
+    settings.retain(|(key, _)| key.ends_with("labels_path"));
+    let values: Vec<&Value> = settings.iter().map(|(_, value)| value).collect();
+    let list = Value::list(&["one.pkg.slp".to_owned()]);
+    assert_eq!(values, [&list, &list]);
+}
+
+#[test]
+fn labels_without_frames_are_no_training() {
+    let empty = include_bytes!("../../../../tests/fixtures/no-frames.slp");
+    let message = Package::single().train("").write("one.pkg.slp", empty).refusal();
+    assert!(message.contains("one.pkg.slp has no labelled frames to train on"), "{message}");
 }
 
 #[test]
@@ -392,7 +497,11 @@ fn labels_without_instances_of_a_user_are_refused() {
     let package = Package::single().train("").write("one.pkg.slp", predicted);
     let message = package.refusal();
     assert!(message.contains("one.pkg.slp has no instance that a user has placed"), "{message}");
+    let predicted = package.0.0["one.pkg.slp"].clone();
     package.train("data_config.user_instances_only=false").checked();
+    let validated = Package::single().train("data_config.val_labels_path=[val.pkg.slp]");
+    let message = validated.write("val.pkg.slp", predicted).refusal();
+    assert!(message.contains("val.pkg.slp has no instance that a user has placed"), "{message}");
 }
 
 #[test]

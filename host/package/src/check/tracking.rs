@@ -16,6 +16,9 @@ pub(crate) const VIDEOS: [&str; 14] = [
     "mp4", "avi", "mov", "mj2", "mkv", "h5", "hdf5", "seq", "tif", "tiff", "png", "jpg", "jpeg",
     "bmp",
 ];
+/// The endings of predictions for which sleap-nn has a format that it can write. It knows those of NWB
+/// (`.nwb`) and Label Studio (`.json`) too, and fails at them after the prediction.
+pub(crate) const OUTPUTS: [&str; 4] = ["slp", "h5", "geojson", "csv"];
 /// Options that select frames. The trainer would follow only the first of them.
 const CHOICES: [&str; 4] = [
     "--only_labeled_frames",
@@ -45,7 +48,7 @@ pub(crate) fn check(
     if !is_labels(&track.data.path) && !VIDEOS.iter().any(|video| has_ending(data, video)) {
         return Err(CheckError::VideoType(data.to_owned()));
     }
-    if track.output.file_name().rsplit_once('.').is_none_or(|(_, ending)| ending.is_empty()) {
+    if !OUTPUTS.iter().any(|ending| has_ending(track.output.file_name(), ending)) {
         return Err(CheckError::OutputType(track.output.clone()));
     }
     if track.output == track.data.path {

@@ -1,10 +1,12 @@
 //! Checks a training: its config, and the files that the config names.
 
 use super::{
-    CheckError, Checking, MachineFacts, config_text, devices, distinct, find, outside, tracking,
+    CheckError, Checking, MachineFacts, config_text, devices, distinct, find, heads, known,
+    outside, tracking, wandb,
 };
 use crate::config::{Config, Settings};
 use crate::files::{Found, PackageFiles};
+use crate::labels::Labels;
 use crate::not_a_package::hollow;
 use crate::script::{Folder, PathMap, RUN_NAME, Train, TrainLegacy, Value, plain_name, stem};
 use sleap_rtc_protocol::path::RelPath;
@@ -13,11 +15,9 @@ use sleap_rtc_protocol::path::RelPath;
 const LABELS: [&str; 3] =
     ["data_config.train_labels_path", "data_config.val_labels_path", "data_config.test_file_path"];
 /// Keys of other files.
-const WEIGHTS: [&str; 3] = [
-    "model_config.pretrained_backbone_weights",
-    "model_config.pretrained_head_weights",
-    "trainer_config.resume_ckpt_path",
-];
+const WEIGHTS: [&str; 3] =
+    ["model_config.pretrained_backbone_weights", "model_config.pretrained_head_weights", RESUMED];
+const RESUMED: &str = "trainer_config.resume_ckpt_path";
 /// Keys of files in a config of SLEAP up to 1.4.1. Its training labels are those of the script.
 const LEGACY_FILES: [&str; 3] =
     ["data.labels.validation_labels", "data.labels.test_labels", "model.base_checkpoint"];
@@ -32,11 +32,6 @@ const SAVE: &str = "trainer_config.save_ckpt";
 /// How many of the best checkpoints are kept.
 const BEST_KEPT: &str = "trainer_config.model_ckpt.save_top_k";
 const EPOCHS: &str = "trainer_config.max_epochs";
-const WHOLE_NUMBERS: [&str; 3] = [
-    EPOCHS,
-    "trainer_config.train_data_loader.batch_size",
-    "trainer_config.val_data_loader.batch_size",
-];
 /// Mappings of which exactly one entry is set.
 const ONE_OF: [&str; 2] = ["model_config.head_configs", "model_config.backbone_config"];
 const FOLDER: &str = "trainer_config.ckpt_dir";
@@ -52,18 +47,25 @@ pub(crate) fn check(
     let Checking { package, site, .. } = with;
     train.config.path = find(package, &train.config, || SCRIPT.to_owned(), remarks)?;
     let text = config_text(package, &train.config.path)?;
-    let wrong = |why: String| CheckError::Config { config: train.config.path.clone(), why };
+    let name = train.config.path.clone();
+    let wrong = |why: String| CheckError::Config { config: name.clone(), why };
     let config = Config::read(&text).map_err(wrong)?;
     if !config.is_sleap_nn() {
         return Err(wrong("it has no model_config, so it is not a config of sleap-nn".to_owned()));
     }
     let settings = Settings { config: &config, changes: &train.settings };
-    check_values(&settings).map_err(wrong)?;
+    check_values(&settings)
+        .and_then(|()| heads::check_parts(&settings))
+        .and_then(|()| wandb::check(&settings))
+        .map_err(wrong)?;
     outside::check_training(&text, &config, train)?;
-    check_version(&config, train, site)?;
+    check_version(&settings, &train.config.path, site)?;
     find_files(with, &config, train, remarks)?;
+    let settings = Settings { config: &config, changes: &train.settings };
+    known::check(&settings, site.version).map_err(wrong)?;
     own_settings(&config, train, remarks);
     devices::fit(&config, train, site, remarks);
+    wandb::fit(&config, train, site, remarks);
     let settings = Settings { config: &config, changes: &train.settings };
     let name = match (train.run_name.take(), settings.text(RUN_NAME)) {
         (Some(name), _) => name,
@@ -76,34 +78,18 @@ pub(crate) fn check(
 
 /// Refuses values that every sleap-nn refuses, or with which it would train nothing.
 fn check_values(settings: &Settings<'_>) -> Result<(), String> {
-    for key in WHOLE_NUMBERS {
-        match settings.texts(key).into_iter().next() {
-            Some(text) if !is_whole(&text) => {
-                return Err(format!("{key} is \"{text}\", which is not a whole number"));
-            }
-            Some(_) if settings.count(key) == Some(0) => {
-                return Err(format!("{key} is 0, so it would train nothing"));
-            }
-            _ => {}
-        }
+    if settings.count(EPOCHS) == Some(0) {
+        return Err(format!("{EPOCHS} is 0, so it would train nothing"));
     }
     for key in ONE_OF {
         let is_changed = settings.changes.iter().any(|change| change.key.starts_with(key));
-        let Some(set) = settings.config.keys_set(key).filter(|_| !is_changed) else { continue };
-        if set.len() != 1 {
+        let set = settings.config.keys_set(key).unwrap_or_default();
+        if set.len() != 1 && !is_changed {
             let which = if set.is_empty() { "none".to_owned() } else { set.join(" and ") };
             return Err(format!("{key} must set exactly one of its entries, and it sets {which}"));
         }
     }
     Ok(())
-}
-
-/// Whether a number in YAML is whole. YAML also allows 1_000, 0x10 and +5.
-fn is_whole(text: &str) -> bool {
-    let digits = text.trim_start_matches(['+', '-']);
-    let prefixed = ["0x", "0o", "0b"].iter().any(|prefix| digits.starts_with(prefix));
-    prefixed
-        || !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
 }
 
 /// The name of the model's folder, where the config calls it `written`.
@@ -120,33 +106,25 @@ fn own_name(written: &str, train: &Train, remarks: &mut Vec<String>) -> String {
     name
 }
 
-/// Checks the config's version, because older versions of sleap-nn do not know all its keys.
+/// Checks that the worker's sleap-nn has every setting.
 fn check_version(
-    config: &Config<'_>,
-    train: &Train,
+    settings: &Settings<'_>,
+    config: &RelPath,
     site: MachineFacts<'_>,
 ) -> Result<(), CheckError> {
-    let saved = config.texts("sleap_nn_version").into_iter().next();
-    let (Some(wanted), Some(installed)) = (saved, site.version) else { return Ok(()) };
-    match is_newer(&wanted, installed) {
+    let (Some(installed), Some(needed)) = (site.version, known::needed(settings)) else {
+        return Ok(());
+    };
+    let wanted = needed.version.to_string();
+    match known::is_newer(&wanted, installed) {
         true => Err(CheckError::Version {
-            config: train.config.path.clone(),
+            config: config.clone(),
+            key: needed.key,
             wanted,
             installed: installed.to_owned(),
         }),
         false => Ok(()),
     }
-}
-
-/// Whether a config of `version` has keys that sleap-nn `other` does not know.
-pub fn is_newer(version: &str, other: &str) -> bool {
-    matches!((minor(version), minor(other)), (Some(one), Some(other)) if one > other)
-}
-
-/// The first two numbers of a version.
-fn minor(version: &str) -> Option<(u32, u32)> {
-    let mut numbers = version.split('.').map(|part| part.parse::<u32>());
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Finds every file that the config or the script names, and overrides the paths that differ.
@@ -163,7 +141,7 @@ fn find_files(
     let users_alone = !settings.is_off(USER_INSTANCES);
     for key in LABELS.into_iter().chain(WEIGHTS) {
         let settings = Settings { config, changes: &train.settings };
-        let written = settings.texts(key);
+        let (written, is_list) = (settings.texts(key), settings.is_list(key));
         let mut found = Vec::new();
         for text in &written {
             if REMOTE.iter().any(|scheme| text.starts_with(scheme)) {
@@ -181,18 +159,25 @@ fn find_files(
             // The test file may be a video.
             let is_labels = key != LABELS[2] || path.as_str().ends_with(".slp");
             if LABELS.contains(&key) && is_labels {
-                let needs = match (key == LABELS[0], written.len() == 1 && users_alone) {
-                    (false, _) => Needs::Videos,
-                    (true, false) => Needs::Frames,
-                    (true, true) => Needs::UserInstances,
+                let needs = match (key == LABELS[2], written.len() == 1 && users_alone) {
+                    (true, _) => Needs::Videos,
+                    (false, false) => Needs::Frames,
+                    (false, true) => Needs::UserInstances,
                 };
-                check_labels(with, &path, needs, train)?;
+                let labels = check_labels(with, &path, needs, train)?;
+                let settings = Settings { config, changes: &train.settings };
+                if let Some(labels) = labels.filter(|_| key == LABELS[0] && found.is_empty()) {
+                    heads::check_labels(&settings, &labels)
+                        .map_err(|why| CheckError::Config { config: config_name.clone(), why })?;
+                }
             }
             found.push(path.to_string());
             train.files.push(path);
         }
-        if found != written {
-            let value = match (key == LABELS[0] || key == LABELS[1], &found[..]) {
+        let needs_list = key == LABELS[0] || key == LABELS[1];
+        let is_one_text = needs_list && found.len() == 1 && !is_list;
+        if found != written || is_one_text {
+            let value = match (needs_list, &found[..]) {
                 (false, [only]) => Value::Text(only.clone()),
                 _ => Value::list(&found),
             };
@@ -201,12 +186,21 @@ fn find_files(
     }
     distinct(&taken, || config_name.to_string())?;
     let settings = Settings { config, changes: &train.settings };
-    match settings.texts(LABELS[0]).is_empty() {
-        true => Err(CheckError::Config {
-            config: config_name,
-            why: format!("it names no labels ({})", LABELS[0]),
-        }),
-        false => Ok(()),
+    check_counts(&settings).map_err(|why| CheckError::Config { config: config_name, why })
+}
+
+/// Refuses no labels, and labels to train on and to validate with that sleap-nn cannot pair.
+fn check_counts(settings: &Settings<'_>) -> Result<(), String> {
+    let [trained, validated] = [LABELS[0], LABELS[1]].map(|key| settings.texts(key).len());
+    match (trained, validated) {
+        (0, _) => Err(format!("it names no labels ({})", LABELS[0])),
+        // It fails when the training is over.
+        (trained, validated) if validated != 0 && validated != trained => Err(format!(
+            "{} lists {trained} and {} lists {validated}, and sleap-nn pairs them: list as many, or leave \
+             the second one out",
+            LABELS[0], LABELS[1]
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -221,9 +215,18 @@ fn check_content(
     let is = match package.look(path) == Found::File {
         false => "is a folder",
         true if WEIGHTS.contains(&key) && is_hollow() => "is empty or stands for a file elsewhere",
+        true if WEIGHTS.contains(&key) && !is_weights(key, path) => {
+            "is no checkpoint by its name (.ckpt, or .h5 for weights)"
+        }
         true => return Ok(()),
     };
     Err(CheckError::NoFile { name: written.to_owned(), by: by(), is })
+}
+
+/// Whether sleap-nn reads weights of this name, by its ending.
+fn is_weights(key: &str, path: &RelPath) -> bool {
+    let name = path.file_name();
+    name.ends_with(".ckpt") || (name.ends_with(".h5") && key != RESUMED)
 }
 
 /// What a training needs of labels.
@@ -237,14 +240,15 @@ enum Needs {
     UserInstances,
 }
 
+/// Checks labels that the config names, and returns them if they can be read.
 fn check_labels(
     with: Checking<'_>,
     path: &RelPath,
     needs: Needs,
     train: &mut Train,
-) -> Result<(), CheckError> {
+) -> Result<Option<Labels>, CheckError> {
     let package = with.package;
-    let Some(labels) = tracking::labels(package, path)? else { return Ok(()) };
+    let Some(labels) = tracking::labels(package, path)? else { return Ok(None) };
     if needs != Needs::Videos && labels.labelled_frames == Some(0) {
         return Err(CheckError::NoFrames(path.clone()));
     }
@@ -270,7 +274,7 @@ fn check_labels(
         return Err(CheckError::Choices(PREFIX_MAP, "videos that are sent along or on a mount"));
     }
     train.videos.extend(moved);
-    Ok(())
+    Ok(Some(labels))
 }
 
 /// Replaces settings that only the worker can decide, and makes the training save its model.

@@ -24,7 +24,7 @@ use super::parcel::Parcel;
 use super::random;
 use super::room::Room;
 use super::talk::{Heard, Talk, TalkError, refused};
-use crate::words::has_line;
+use crate::words::{self, has_line};
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
@@ -39,9 +39,12 @@ use sleap_rtc_trust::session::JobString;
 use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::JsValue;
+use web_time::Instant;
 
 /// How long a worker may take to answer a submission, which includes its policies.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
+/// How long a worker may prepare itself. Ours ask their trainers for at most 100 s.
+const PREPARE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the last message may take to leave.
 const FLUSH: Duration = Duration::from_secs(5);
 const RETRY_LEAST: Duration = Duration::from_secs(1);
@@ -315,16 +318,25 @@ impl<T: Fn(JobNews)> JobTask<T> {
             _ => key.attach((&self.id, &self.secret), after, talk.transcript()),
         };
         talk.send(&greeting)?;
+        let ready_by = Instant::now() + PREPARE_LIMIT;
         loop {
-            if let WorkerFrame::Accepted { last_event, outcome, has_package, outlook, .. } =
-                talk.frame_within(ACCEPT_LIMIT).await?
-            {
-                if self.cursor.seen() == 0 {
-                    (self.tell)(JobNews::Outlook(outlook.unwrap_or_default()));
+            match talk.frame_within(ACCEPT_LIMIT).await? {
+                WorkerFrame::Accepted { last_event, outcome, has_package, outlook, .. } => {
+                    if self.cursor.seen() == 0 {
+                        (self.tell)(JobNews::Outlook(outlook.unwrap_or_default()));
+                    }
+                    self.cursor.accepted(last_event);
+                    // A job with events has its package.
+                    return Ok((last_event, outcome, has_package || last_event > 0));
                 }
-                self.cursor.accepted(last_event);
-                // A job with events has its package.
-                return Ok((last_event, outcome, has_package || last_event > 0));
+                WorkerFrame::Preparing { .. } if Instant::now() > ready_by => {
+                    return Err(TalkError::Silent(PREPARE_LIMIT));
+                }
+                WorkerFrame::Preparing { what } => {
+                    let what = words::message(&what);
+                    (self.tell)(JobNews::Phase(Phase::Preparing(what)));
+                }
+                _ => {}
             }
         }
     }

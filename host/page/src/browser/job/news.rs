@@ -18,6 +18,8 @@ pub enum Phase {
     Asking(String),
     /// No worker takes it. The text says why.
     NoWorker(String),
+    /// The worker is not ready yet. The text says what it does.
+    Preparing(String),
     /// The package is on its way.
     Sending,
     /// The worker has it.

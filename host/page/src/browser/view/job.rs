@@ -132,6 +132,9 @@ fn state(job: &JobState) -> Option<Element> {
         }
         Phase::Asking(worker) => Some(card.with(el("p").with(format!("Asking {worker}…")))),
         Phase::NoWorker(why) => Some(card.with(problem(why))),
+        Phase::Preparing(what) => {
+            Some(card.with(el("p").with(format!("Waiting for the worker: {what}…"))))
+        }
         Phase::Sending | Phase::Fetching => Some(transfer(job, card)),
         Phase::Lost => {
             Some(card.with(el("p").with("Connecting to the worker. The job goes on meanwhile.")))

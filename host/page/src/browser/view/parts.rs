@@ -106,6 +106,7 @@ pub fn phase_word(job: &JobState) -> String {
         (Phase::Reading, _) => "reading".into(),
         (Phase::Asking(_), _) => "asking".into(),
         (Phase::NoWorker(_), _) => "no worker".into(),
+        (Phase::Preparing(_), _) => "preparing".into(),
         (Phase::Sending, _) => "sending".into(),
         (Phase::Following, _) if job.waiting.is_some() => "waiting".into(),
         (Phase::Following, _) if job.course.runs.is_empty() => "starting".into(),
