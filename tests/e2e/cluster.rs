@@ -171,7 +171,13 @@ fn a_relayed_job_goes_on_when_the_server_of_its_relay_is_killed() {
     wait_training(&mut client);
     let said = client.stderr();
     assert!(way(&said).0.starts_with("relayed by 10.77.0.1"), "{said}");
+    let killed = Instant::now();
     first.kill();
+    wait_for("the same job over another relay", A_WHILE, || {
+        client.stderr().contains("Reconnected").then_some(())
+    });
+    let took_s = killed.elapsed().as_secs_f64();
+    println!("reconnected {took_s:.1} s after the server of the relay was killed");
     assert_eq!(client.wait(2 * A_WHILE), 0, "{}", client.transcript());
     assert!(files_below(&output).iter().any(|file| file.ends_with("best.ckpt")));
     assert_eq!(worker.trainer_starts().len(), 1, "the same job, not another");

@@ -4,22 +4,25 @@ use super::calls::{self, Awaited, BegunCall};
 use super::error::{QuicError, RelayTried, Tried};
 use super::key::EndpointKey;
 use super::relay::RelayServer;
-use super::session::{LocalEnd, NOT_EXPECTED, Session};
+use super::session::{LocalEnd, NOT_EXPECTED, SUPERSEDED, Session};
 use super::settings;
 use super::udp::{self, Udp};
 use futures_util::StreamExt;
 use iroh::endpoint::{
     BindOpts, ConnectError, ConnectOptions, Connection, Incoming, NetReportConfig,
-    PortmapperConfig, presets,
+    PortmapperConfig, WeakConnectionHandle, presets,
 };
 use iroh::tls::CaTlsConfig;
 use iroh::{
     EndpointAddr, EndpointId, RelayConfig, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher,
 };
 use iroh_relay::RelayQuicConfig;
+use parking_lot::Mutex;
 use rustls::client::danger::ServerCertVerifier;
 use sleap_rtc_protocol::signaling::EndpointAddress;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -34,6 +37,9 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const MAX_HANDSHAKES: usize = 64;
 /// How long the endpoint may take to say goodbye to peers and relay.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a call may be unanswered beside an earlier connection to the same peer. A first packet that is lost is
+/// sent again after 0.3 and 0.9 s.
+pub(crate) const BESIDE_EARLIER: Duration = Duration::from_millis(700);
 /// The most addresses of one peer that are tried.
 const MAX_ADDRESSES: usize = 64;
 
@@ -63,6 +69,8 @@ impl EndpointOptions {
 pub struct Endpoint {
     inner: iroh::Endpoint,
     awaited: Arc<Awaited>,
+    /// The newest connection to each peer that was called.
+    called: Arc<Mutex<HashMap<EndpointId, WeakConnectionHandle>>>,
     relay: Arc<tokio::sync::Mutex<Option<RelayServer>>>,
     /// Whether UDP packets leave this machine's network.
     udp: watch::Receiver<Udp>,
@@ -106,7 +114,8 @@ impl Endpoint {
         let relay = Arc::default();
         let looking = tokio::spawn(udp::watch(inner.clone(), Arc::clone(&relay), found));
         let tasks = Arc::new([accepting, looking].map(AbortOnDropHandle::new));
-        Ok(Self { inner, awaited, relay, udp, _tasks: tasks, _key: Arc::new(key) })
+        let called = Arc::default();
+        Ok(Self { inner, awaited, called, relay, udp, _tasks: tasks, _key: Arc::new(key) })
     }
 
     /// The addresses at which peers can call this endpoint.
@@ -170,13 +179,30 @@ impl Endpoint {
             let options = ConnectOptions::new().with_additional_alpns(vec![other]);
             let calling = self.inner.connect_with_opts(address, preferred, options).await?;
             let connection = calling.await?;
+            self.called.lock().insert(id, connection.weak_handle());
             Ok::<_, ConnectError>(Called { connection, offer, local: self.local_end() })
         };
-        let called = timeout(limit, calling).await.map_err(|_| {
+        let called = timeout(limit, self.beside_earlier(id, calling)).await.map_err(|_| {
             let relay = relay.map_or(RelayTried::None, |relay| self.tried(&relay.url));
             Tried { addresses: count, relay, limit }
         })?;
         called.map_err(|error| QuicError::Call(error.to_string()))
+    }
+
+    /// Completes a call to `peer`. If it is not answered soon, closes the earlier connection to that peer, which the
+    /// caller holds for lost: iroh sends a call along the path of the connection that it has, and a call does not
+    /// arrive by a path that is dead. Without a connection it tries all addresses.
+    async fn beside_earlier<T>(&self, peer: EndpointId, calling: impl Future<Output = T>) -> T {
+        let mut calling = pin!(calling);
+        if let Ok(called) = timeout(BESIDE_EARLIER, &mut calling).await {
+            return called;
+        }
+        let earlier = self.called.lock().remove(&peer);
+        if let Some(earlier) = earlier.and_then(|earlier| earlier.upgrade()) {
+            tracing::debug!(peer = %peer.fmt_short(), "no call arrives by the path of the earlier connection");
+            earlier.close(SUPERSEDED, b"another connection takes its place");
+        }
+        calling.await
     }
 
     /// The state of the connection to the relay.

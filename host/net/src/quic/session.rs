@@ -22,6 +22,7 @@ const PRIORITY: i32 = 1;
 /// Why a connection was closed.
 pub(crate) const DONE: VarInt = VarInt::from_u32(0);
 pub(crate) const NOT_EXPECTED: VarInt = VarInt::from_u32(1);
+pub(crate) const SUPERSEDED: VarInt = VarInt::from_u32(2);
 
 /// What a connection needs from its endpoint.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! Two endpoints on loopback.
 
+use super::endpoint::BESIDE_EARLIER;
 use super::*;
 use crate::route::Way;
 use bytes::Bytes;
@@ -113,6 +114,26 @@ async fn earlier_program() -> iroh::Endpoint {
         .bind()
         .await
         .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_connection_gives_way_to_a_call_that_does_not_arrive_beside_it() {
+    let (from, to) = (endpoint().await, endpoint().await);
+    let (first, _there) = sessions(&from, &to).await;
+    let _second = sessions(&from, &to).await;
+    assert_eq!(*first.state().borrow(), ConnectionState::Connected, "the call was answered");
+
+    let deaf = earlier_program().await;
+    let addrs = deaf.bound_sockets().into_iter().filter(|address| address.is_ipv4()).collect();
+    let address = EndpointAddress { id: deaf.id().to_string(), addrs };
+    let calling = async { from.call(&address, 1, LIMIT).await.unwrap().session().await.unwrap() };
+    let accepting = async { deaf.accept().await.unwrap().await.unwrap() };
+    let (session, _connection) = within(async { tokio::join!(calling, accepting) }).await;
+    // It accepts no further call.
+    let (mut state, limit) = (session.state(), 3 * BESIDE_EARLIER);
+    assert!(within(from.call(&address, 2, limit)).await.is_err());
+    assert_eq!(*state.borrow_and_update(), ConnectionState::Closed);
+    tokio::join!(from.close(), to.close());
 }
 
 #[tokio::test(flavor = "multi_thread")]
