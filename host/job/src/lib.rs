@@ -22,6 +22,7 @@
 //! | [`mod@confine`] | the process that confines itself and executes the trainer |
 //! | `processes` | finds and ends all processes of a job |
 //! | `limit_guard` | enforces the limits that the kernel does not |
+//! | `run_outcome` | the outcome of a run of the trainer |
 //! | [`runner`] | the process that owns a job: one trainer after the other |
 //! | `active` | one running trainer: follows it, and ends it when necessary |
 //! | `trainer` | a trainer's pipes and process group |
@@ -96,6 +97,7 @@ mod processes;
 mod progress;
 mod recorder;
 mod results;
+mod run_outcome;
 pub mod runner;
 pub mod sandbox;
 pub mod settings;

@@ -2,7 +2,6 @@
 
 use crate::ids::PeerId;
 use crate::job::JobType;
-use crate::problems::{PROBLEMS, PROBLEMS_BY_PART};
 use crate::progress::RunningJob;
 use crate::queue_report::QueueRow;
 use crate::signaling::PeerInfo;
@@ -70,6 +69,13 @@ pub struct Capabilities {
     /// Properties that its operator sets. None of [`WORKER_PROPERTIES`].
     pub own: Map<String, Value>,
 }
+
+/// The property that lists the problems of the worker's machine, as sentences. The list is empty once
+/// they are solved.
+pub const PROBLEMS: &str = "problems";
+
+/// The property with the same sentences as [`Problems`](crate::problems::Problems).
+pub const PROBLEMS_BY_PART: &str = "problems-by-part";
 
 /// The properties that a worker sets by itself. Its operator's own properties have other names.
 pub const WORKER_PROPERTIES: [&str; 23] = [

@@ -1,18 +1,11 @@
 //! What is wrong with a worker, by the part of its machine, and what people see of it.
 
-use crate::capabilities::WorkerFacts;
+use crate::capabilities::{PROBLEMS, PROBLEMS_BY_PART, WorkerFacts};
 use crate::job::JobType;
 use crate::text::Printable;
 use crate::worker::WorkerStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-
-/// The property that lists the problems of the worker's machine, as sentences. The list is empty once
-/// they are solved.
-pub const PROBLEMS: &str = "problems";
-
-/// The property with the same sentences as [`Problems`].
-pub const PROBLEMS_BY_PART: &str = "problems-by-part";
 
 /// The most problems of a worker that are shown, and the most characters of each.
 const MAX_LINES: usize = 8;

@@ -39,13 +39,13 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 const WIND_UP: Duration = Duration::from_secs(10);
 
 /// How long and how often to try to reconnect, counted since the last good connection.
-struct Patience {
+struct ReconnectBudget {
     limit: Duration,
     since: Option<Instant>,
     backoff: Backoff,
 }
 
-impl Patience {
+impl ReconnectBudget {
     fn new(limit: Duration) -> Self {
         Self { limit, since: None, backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_LONGEST) }
     }
@@ -77,7 +77,7 @@ enum LinkEnd {
     Requested(EndRequest),
 }
 
-/// Runs the conversation until it is done or the user interrupts it. Reconnects for up to `patience`
+/// Runs the conversation until it is done or the user interrupts it. Reconnects for up to `budget`
 /// whenever the connection is lost.
 pub(crate) async fn follow(
     room: &mut Room,
@@ -85,14 +85,14 @@ pub(crate) async fn follow(
     first: ClientEnd,
     submission: &mut Submission<'_>,
     interrupts: &mut Interrupts,
-    patience: Duration,
+    budget: Duration,
 ) -> Result<Option<PathBuf>, ClientError> {
     let (mut link, called) = (first, room.called(worker).await);
     say(&format!("Connected to {called}{}.", route(&link)));
-    let mut patience = Patience::new(patience);
+    let mut budget = ReconnectBudget::new(budget);
     loop {
         let goal = submission.goal();
-        let dialer = Dialer { room, worker, goal, patience: &mut patience };
+        let dialer = Dialer { room, worker, goal, budget: &mut budget };
         let done = match converse(dialer, &called, &mut link, submission, interrupts).await {
             LinkEnd::Next(Ok(connected)) => {
                 say(&format!("Reconnected to {called}{}.", route(&connected)));
@@ -107,8 +107,8 @@ pub(crate) async fn follow(
                 if submission.may_resubmit() =>
             {
                 link.close().await;
-                let (goal, patience) = (submission.resubmission_goal(), &mut patience);
-                let mut dialer = Dialer { room, worker, goal, patience };
+                let (goal, budget) = (submission.resubmission_goal(), &mut budget);
+                let mut dialer = Dialer { room, worker, goal, budget };
                 link = *or_interrupt(interrupts, dialer.dial()).await?;
                 continue;
             }
@@ -186,7 +186,7 @@ struct Dialer<'a> {
     room: &'a mut Room,
     worker: &'a PeerId,
     goal: Goal,
-    patience: &'a mut Patience,
+    budget: &'a mut ReconnectBudget,
 }
 
 impl Dialer<'_> {
@@ -204,7 +204,7 @@ impl Dialer<'_> {
                 () = self.room.drain() => {}
             }
             if healthy_since.elapsed() >= STABLE_AFTER {
-                self.patience.restore();
+                self.budget.restore();
             }
             debug!(worker = %self.worker, "the connection is suspect; opening another one");
             tokio::select! {
@@ -218,7 +218,7 @@ impl Dialer<'_> {
 
     async fn dial(&mut self) -> Result<Box<ClientEnd>, ClientError> {
         loop {
-            let wait = self.patience.wait_before_attempt();
+            let wait = self.budget.wait_before_attempt();
             if !wait.is_zero() {
                 self.room.pause(self.worker, wait).await;
             }
@@ -242,8 +242,8 @@ impl Dialer<'_> {
                 Err(error) if error.is_distrust() => return Err(error),
                 Err(error) => debug!(%error, "no connection yet"),
             }
-            if self.patience.is_over() {
-                let (worker, tried) = (self.worker.clone(), self.patience.limit);
+            if self.budget.is_over() {
+                let (worker, tried) = (self.worker.clone(), self.budget.limit);
                 return Err(ClientError::GivenUp { worker, tried });
             }
         }

@@ -126,7 +126,7 @@ async fn see_off(mut link: WorkerEnd) {
 /// What the client opens first. A client begins only one conversation for an offer.
 enum FirstOpened {
     Iroh(Box<Session>),
-    Webrtc(Channel),
+    Webrtc(Box<Channel>),
     Neither,
 }
 
@@ -141,9 +141,9 @@ async fn opened(
     match (first.unwrap_or(FirstOpened::Neither), peer) {
         (FirstOpened::Iroh(session), _) => Ok(Opened::Native(WorkerEnd::on_session(*session))),
         (FirstOpened::Webrtc(channel), Some(peer)) if channel.protocol() == DIALECT => {
-            Ok(Opened::Native(WorkerEnd::on_channel(peer, channel)))
+            Ok(Opened::Native(WorkerEnd::on_channel(peer, *channel)))
         }
-        (FirstOpened::Webrtc(channel), Some(peer)) => Ok(Opened::Python(peer, channel)),
+        (FirstOpened::Webrtc(channel), Some(peer)) => Ok(Opened::Python(peer, *channel)),
         (_, peer) => {
             let source = peer.map(|peer| peer.unopened());
             Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source })
@@ -165,7 +165,7 @@ async fn first_opened(
     let channel = async {
         let Some(peer) = peer else { return std::future::pending().await };
         let channel = first_channel(peer, speaks_native).await;
-        channel.map_or(FirstOpened::Neither, FirstOpened::Webrtc)
+        channel.map_or(FirstOpened::Neither, |channel| FirstOpened::Webrtc(Box::new(channel)))
     };
     tokio::pin!(channel);
     tokio::select! {

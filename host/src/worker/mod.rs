@@ -35,6 +35,7 @@
 //! | `trust` | which clients are trusted |
 //! | `connection` | answers one offer and finds out which dialect the client speaks |
 //! | `job_right` | whether a client has the right to a job |
+//! | `following` | what such a client then sees of its job, and its results |
 //! | `native` | one connection of a client that speaks `sleap-rtc/1` |
 //! | `python` | one connection of a Python client |
 //! | `uploads` | packages that are arriving, which may move from one connection to the next |
@@ -57,6 +58,7 @@ pub mod control;
 mod coordinator;
 mod delivery;
 mod error;
+mod following;
 mod gpu_pool;
 pub(crate) mod gpus;
 pub(crate) mod history;
@@ -390,15 +392,13 @@ pub async fn run(
     let own_id = identity.peer_id;
     let exchange = context.trust.members().map(|of| Exchange::new(of, &signaling, &own_id));
     let context = Arc::new(WorkerContext { endpoint: endpoint.clone(), exchange, ..context });
-    // Whoever reads the credentials may call at once.
     let named = config.names_server.then(|| signaling.server());
     let reached = options.served_at.clone().or(named).map(|server| server.option());
+    // Whoever reads the credentials may call at once.
     let control = Control::of(&config, &context, &own_id, &room, reached);
     let page = signaling.has_page().then(|| options.page(&signaling.server()));
-    let whose = (&own_id, &room);
-    let joined = say_how_to_join(&config, &options, &context.trust, whose, page)?;
-    let is_watched = pool.is_watched();
-    let machine = Machine { pool, slots };
+    let joined = say_how_to_join(&config, &options, &context.trust, (&own_id, &room), page)?;
+    let (is_watched, machine) = (pool.is_watched(), Machine { pool, slots });
     let coordinator = Coordinator::new(context.clone(), signaling.clone(), own_id, machine);
     let background = Background::start(context.clone(), &coordinator, is_watched);
     background.keep_members(&context, joined, coordinator.handle());

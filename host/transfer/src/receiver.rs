@@ -86,13 +86,13 @@ async fn receive_or_fail<L: Link>(
 }
 
 /// How long the other side may send nothing useful.
-struct Patience {
+struct IdleTimer {
     idle: Duration,
     useful_at: Instant,
     heard_at: Instant,
 }
 
-impl Patience {
+impl IdleTimer {
     fn new(idle: Duration) -> Self {
         let now = Instant::now();
         Self { idle, useful_at: now, heard_at: now }
@@ -147,9 +147,9 @@ async fn receive_manifest<L: Link>(
     limits: &Limits,
 ) -> Result<Manifest, TransferError> {
     let mut lists = IncomingLists::new(limits.max_bytes);
-    let mut patience = Patience::new(limits.idle);
+    let mut idle_timer = IdleTimer::new(limits.idle);
     loop {
-        let Incoming::Control(frame) = patience.next_of_list(link).await? else {
+        let Incoming::Control(frame) = idle_timer.next_of_list(link).await? else {
             return Err(TransferError::Protocol("file content arrived before its list"));
         };
         if let Some(manifest) = lists.take(frame)? {
@@ -172,7 +172,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
     let (chunks, to_write) = mpsc::channel(QUEUE_CHUNKS);
     let (report, mut reports) = mpsc::channel(QUEUE_CHUNKS);
     let writing = tokio::task::spawn_blocking(move || write(writer, to_write, &report));
-    let (mut unanswered, mut patience) = (0, Patience::new(idle));
+    let (mut unanswered, mut idle_timer) = (0, IdleTimer::new(idle));
     let mut ready_at = Instant::now();
     let outcome = loop {
         let paused = ready_at > Instant::now();
@@ -183,9 +183,9 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                 unanswered -= 1;
                 let is_useless = matches!(&report, Some(Ok(report)) if !report.is_new);
                 if !is_useless {
-                    patience.restore();
-                } else if patience.is_over() {
-                    break Err(patience.over());
+                    idle_timer.restore();
+                } else if idle_timer.is_over() {
+                    break Err(idle_timer.over());
                 }
                 match reporter.record(link, report).await {
                     Ok(false) => {}
@@ -196,7 +196,7 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
             () = tokio::time::sleep_until(ready_at), if paused => {}
             next = link.next(accept) => match chunk_in(next) {
                 Ok(Some(chunk)) => {
-                    patience.hear();
+                    idle_timer.hear();
                     ready_at = Instant::now() + pause_after(pace, &chunk);
                     unanswered += 1;
                     // Fails only after the writer has ended, whose last report has the reason.
@@ -210,8 +210,8 @@ async fn receive_chunks<L: Link, P: FnMut(Progress)>(
                     break Err(error);
                 }
             }
-            () = tokio::time::sleep_until(patience.ends_at()), if unanswered == 0 => {
-                break Err(patience.over());
+            () = tokio::time::sleep_until(idle_timer.ends_at()), if unanswered == 0 => {
+                break Err(idle_timer.over());
             }
         }
     };

@@ -1,7 +1,7 @@
 //! A room with honest clients, hostile clients and false workers, all active at once.
 
 use super::StopAtEnd;
-use super::hostile::{Attacker, DEEDS, FalseWorker, Lure};
+use super::hostile::{ATTACKS, Attacker, FalseWorker, Lure};
 use crate::support::*;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -70,7 +70,7 @@ fn play(scene: &Scene) {
             }
             let victim = workers[number % workers.len()].peer_id();
             let attacker = Attacker::join(&server, &room, victim);
-            scope.spawn(move || attacker.attack(DEEDS[number % DEEDS.len()], stop));
+            scope.spawn(move || attacker.attack(ATTACKS[number % ATTACKS.len()], stop));
         }
         let honest: Vec<_> = (0..scene.workers)
             .map(|_| {

@@ -17,12 +17,12 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Where the hostile peers are. Honest ones are at 127.0.0.1.
 pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// The time between two deeds of a peer.
+/// The time between two attacks of a peer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a hostile client does again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Attack {
     /// It asks whether the worker takes a job, and ignores the acceptance.
     Asks,
     /// It offers connections for new jobs, and opens none.
@@ -33,7 +33,8 @@ pub(crate) enum Deed {
     Trickles,
 }
 
-pub(crate) const DEEDS: [Deed; 4] = [Deed::Asks, Deed::Offers, Deed::KnownJobs, Deed::Trickles];
+pub(crate) const ATTACKS: [Attack; 4] =
+    [Attack::Asks, Attack::Offers, Attack::KnownJobs, Attack::Trickles];
 
 /// One thread is enough for a peer.
 pub(crate) fn runtime() -> Runtime {
@@ -62,17 +63,17 @@ impl Attacker {
         Self { peer, worker: worker.to_owned(), runtime: runtime(), number: 0 }
     }
 
-    /// Repeats `deed` until `stop` is set, or the server disconnects it.
-    pub(crate) fn attack(mut self, deed: Deed, stop: &AtomicBool) {
+    /// Repeats `attack` until `stop` is set, or the server disconnects it.
+    pub(crate) fn attack(mut self, attack: Attack, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
-            let goes_on = match deed {
-                Deed::Asks => self.ask(),
-                Deed::Offers => self.offer(json!({"kind": "new-job"}), "v=0"),
-                Deed::KnownJobs => (0..17).all(|_| {
+            let goes_on = match attack {
+                Attack::Asks => self.ask(),
+                Attack::Offers => self.offer(json!({"kind": "new-job"}), "v=0"),
+                Attack::KnownJobs => (0..17).all(|_| {
                     let job = format!("job-{}", self.number);
                     self.offer(json!({"kind": "known-job", "job": job}), "v=0")
                 }),
-                Deed::Trickles => self.trickle(stop),
+                Attack::Trickles => self.trickle(stop),
             };
             if !goes_on {
                 return;

@@ -6,7 +6,7 @@ mod hostile;
 mod tricks;
 
 use crate::support::*;
-use hostile::{Attacker, DEEDS, FalseWorker, Lure};
+use hostile::{ATTACKS, Attacker, FalseWorker, Lure};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ fn eight_hostile_peers_do_not_keep_an_honest_client_waiting() {
         for number in 0..8 {
             let attacker = Attacker::join(&server, worker.credentials(), worker.peer_id());
             let stop = &stop;
-            scope.spawn(move || attacker.attack(DEEDS[number % DEEDS.len()], stop));
+            scope.spawn(move || attacker.attack(ATTACKS[number % ATTACKS.len()], stop));
         }
         wait_for("the first reservation to lapse", SOON, || {
             worker.log().contains("the reservation has expired").then_some(())
@@ -88,7 +88,7 @@ fn a_refusal_says_who_has_the_slot_and_since_when() {
     observer.wait_status(worker.peer_id(), "busy", SOON);
     let second = site.client(&server).train(&fixture("train_single.zip"));
     let ended = second.session(worker.credentials()).run_within(SOON);
-    ended.assert_code(5).assert_says(&["ada runs a job (for ", " s)"]);
+    ended.assert_code(5).assert_says(&["ada runs a job (for ", " s"]);
     first.kill();
 }
 

@@ -50,8 +50,10 @@ fn a_package_becomes_a_model_by_the_keyboard_alone() {
         assert!(is_found, "a screen reader finds no {wanted:?} in {found:#?}");
     }
     enter(&browser, "Cancel…");
-    // A question is told at once.
-    assert!(browser.accessible().iter().any(|node| node.starts_with("alert ")));
+    // A screen reader hears of a question at once.
+    wait_for("a question", SOON, || {
+        browser.accessible().iter().any(|node| node.starts_with("alert ")).then_some(())
+    });
     enter(&browser, "Keep it running");
     enter(&browser, "Stop early");
     browser.wait_text(".chip", "stopped early", A_WHILE);

@@ -118,9 +118,9 @@ impl App {
             }),
             (None, None) => Ok(()),
         };
-        if drawn.is_err() {
+        if drawn.is_err() && self.shown.take().is_some() {
             // The document is not as it was left: an extension may have changed it. Begin anew.
-            self.shown = None;
+            return self.draw();
         }
         if had_focus && !self.has_focus() {
             self.focus_main();
@@ -277,7 +277,7 @@ impl App {
             Msg::Submit => self.submit(),
             Msg::PutAway => self.model.given = None,
             Msg::Job(id, news) => self.job_news(&id, news),
-            Msg::Ask(id, wish) => self.grant(&id, wish),
+            Msg::Ask(id, action) => self.grant(&id, action),
             Msg::Scale(scale) => self.model.scale = scale,
             Msg::Point(pointed) => self.model.pointed = pointed,
             Msg::Search(search) => self.model.search = search,

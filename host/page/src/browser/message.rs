@@ -60,7 +60,7 @@ pub enum Msg {
     /// News of a job.
     Job(JobId, JobNews),
     /// The user asks something of a job.
-    Ask(JobId, Wish),
+    Ask(JobId, JobAction),
     /// Another scale for the curves.
     Scale(Scale),
     /// The pointer is at this epoch of a run.
@@ -73,7 +73,7 @@ pub enum Msg {
 
 /// What a user may ask of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum JobAction {
     /// Ask the workers again.
     Retry,
     /// Wait in line.

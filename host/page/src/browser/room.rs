@@ -1,6 +1,6 @@
 //! A room, as this page sees it: its workers, and messages from and to them.
 
-use super::clock::{now_ms, sleep, sleep_until};
+use super::clock::{now_ms, sleep, sleep_until, within};
 use super::http::{self, Identity};
 use super::socket::{Socket, SocketSender};
 use super::store::KnownRoom;
@@ -24,6 +24,9 @@ use web_time::{Duration, Instant};
 /// How often a server that pushes changes is asked all the same, and one that does not.
 const ASK_SELDOM: Duration = Duration::from_secs(60);
 const ASK_EVERY: Duration = Duration::from_secs(3);
+/// How long the server may be silent after a question. A laptop that wakes up in another network has a socket that
+/// nobody answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait before the server is tried again.
 const RETRY_LEAST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(20);
@@ -57,6 +60,18 @@ struct RoomInner {
 enum End {
     Lost,
     Refused(String),
+}
+
+/// Waits until the server has registered this page. Returns the servers that connections may use.
+async fn registered(socket: &mut Socket) -> Result<IceServers, End> {
+    loop {
+        match socket.next().await {
+            Some(ServerMessage::RegisteredAuth { ice, .. }) => return Ok(ice),
+            Some(ServerMessage::Error(error)) => return Err(End::Refused(error.text().to_owned())),
+            Some(_) => {}
+            None => return Err(End::Lost),
+        }
+    }
 }
 
 impl Room {
@@ -110,6 +125,10 @@ impl Room {
     pub fn leave(&self) {
         self.0.is_left.set(true);
         self.0.listeners.borrow_mut().clear();
+        // `run` waits for this socket.
+        if let Some(sender) = self.0.sender.take() {
+            sender.close();
+        }
     }
 
     /// Everything that arrives from now on.
@@ -167,16 +186,10 @@ impl Room {
         if self.send(&self.registration(identity)).is_err() {
             return End::Lost;
         }
-        loop {
-            match socket.next().await {
-                Some(ServerMessage::RegisteredAuth { ice, .. }) => {
-                    self.0.ice.replace(ice);
-                    break;
-                }
-                Some(ServerMessage::Error(error)) => return End::Refused(error.text().to_owned()),
-                Some(_) => {}
-                None => return End::Lost,
-            }
+        match within(ANSWER_LIMIT, registered(&mut socket)).await {
+            Some(Ok(ice)) => _ = self.0.ice.replace(ice),
+            Some(Err(end)) => return end,
+            None => return End::Lost,
         }
         self.stay(&mut socket, tell).await;
         End::Lost
@@ -216,18 +229,25 @@ impl Room {
         if self.send(&watch).and_then(|()| self.send(&discover(None))).is_err() {
             return;
         }
-        let (mut ask_every, mut ask_at) = (ASK_EVERY, Instant::now() + ASK_EVERY);
+        let (mut ask_every, mut ask_at) = (ASK_EVERY, Instant::now() + ANSWER_LIMIT);
+        // Whether nothing has come since the last question.
+        let mut is_asked = true;
         let mut listed = BTreeMap::new();
         while !self.0.is_left.get() {
             let message = match select(pin!(socket.next()), pin!(sleep_until(ask_at))).await {
                 Either::Left((Some(message), _)) => message,
                 Either::Left((None, _)) => return,
+                // Nothing has come in time.
+                Either::Right(_) if is_asked => return,
                 Either::Right(_) => {
-                    ask_at = Instant::now() + ask_every;
+                    (is_asked, ask_at) = (true, Instant::now() + ANSWER_LIMIT);
                     let _ = self.send(&discover(None));
                     continue;
                 }
             };
+            if std::mem::take(&mut is_asked) {
+                ask_at = Instant::now() + ask_every;
+            }
             match message {
                 ServerMessage::Watching { active: true } => {
                     (ask_every, ask_at) = (ASK_SELDOM, Instant::now() + ASK_SELDOM);

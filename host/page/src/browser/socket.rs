@@ -105,4 +105,10 @@ impl SocketSender {
         let text = serde_json::to_string(message).map_err(|error| error.to_string())?;
         self.0.send_with_str(&text)
     }
+
+    /// Closes the socket. Who reads from it hears of that.
+    pub fn close(&self) {
+        // It may be closed already.
+        let _ = self.0.close();
+    }
 }

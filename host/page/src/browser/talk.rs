@@ -57,7 +57,7 @@ impl TalkError {
 }
 
 /// What a worker sends.
-pub enum Heard {
+pub enum Received {
     /// A frame.
     Frame(WorkerFrame),
     /// A chunk of a result.
@@ -146,7 +146,7 @@ impl Talk {
     }
 
     /// What comes next while nothing is sent: pings, and notices when nobody answers. Cancel safe.
-    pub async fn next(&mut self) -> Result<Heard, TalkError> {
+    pub async fn next(&mut self) -> Result<Received, TalkError> {
         loop {
             let now = Instant::now();
             let suspect = self.liveness.health(now) == Health::Suspect;
@@ -175,7 +175,7 @@ impl Talk {
     }
 
     /// What comes next while much is sent, for at most `limit`. Pings would stand in line behind it.
-    pub async fn next_within(&mut self, limit: Duration) -> Result<Heard, TalkError> {
+    pub async fn next_within(&mut self, limit: Duration) -> Result<Received, TalkError> {
         let next = async {
             loop {
                 let step = self.connection.step().await;
@@ -193,9 +193,9 @@ impl Talk {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.next_within(left).await {
-                Ok(Heard::Frame(frame)) => return refused(frame),
-                Ok(Heard::Drained) => {}
-                Ok(Heard::Chunk(_)) => {
+                Ok(Received::Frame(frame)) => return refused(frame),
+                Ok(Received::Drained) => {}
+                Ok(Received::Chunk(_)) => {
                     return Err(TalkError::Broken("file content that was not requested".into()));
                 }
                 Err(TalkError::Silent(_)) => return Err(TalkError::Silent(limit)),
@@ -204,18 +204,18 @@ impl Talk {
         }
     }
 
-    fn hear(&mut self, step: Step) -> Result<Option<Heard>, TalkError> {
+    fn hear(&mut self, step: Step) -> Result<Option<Received>, TalkError> {
         let message = match step {
             Step::Message(message) => message,
-            Step::Drained => return Ok(Some(Heard::Drained)),
+            Step::Drained => return Ok(Some(Received::Drained)),
             Step::Over => return Err(TalkError::Lost),
         };
         self.liveness.apply(LivenessEvent::Heard, Instant::now());
         match message {
-            Incoming::Binary(bytes) => Ok(Some(Heard::Chunk(bytes))),
+            Incoming::Binary(bytes) => Ok(Some(Received::Chunk(bytes))),
             Incoming::Text(text) => match frame::decode(&text) {
                 Ok(WorkerFrame::Pong | WorkerFrame::Unknown) => Ok(None),
-                Ok(frame) => Ok(Some(Heard::Frame(frame))),
+                Ok(frame) => Ok(Some(Received::Frame(frame))),
                 Err(error) => Err(TalkError::Broken(error.to_string())),
             },
         }

@@ -1,6 +1,6 @@
 //! How `top` looks.
 
-use super::model::{Deed, OwnJob, Top, Unconfirmed};
+use super::model::{JobEnding, OwnJob, Top, Unconfirmed};
 use crate::client::display::put;
 use crate::client::display::view::{LOSS, VALIDATION, View, best_so_far};
 use crate::client::error::NAME_CHARS;
@@ -95,11 +95,11 @@ impl Top {
     }
 
     fn foot(&self) -> Line<'static> {
-        if let Some(Unconfirmed { name, deed, .. }) = &self.question {
+        if let Some(Unconfirmed { name, ending, .. }) = &self.question {
             let (user, name) = (&self.user, Printable::line(name.as_str(), NAME_COLUMNS));
-            let text = match deed {
-                Deed::Stop => format!("Stop {name} of {user} early and keep its model?"),
-                Deed::Cancel => format!("Cancel {name} of {user}? It will have no result."),
+            let text = match ending {
+                JobEnding::Stop => format!("Stop {name} of {user} early and keep its model?"),
+                JobEnding::Cancel => format!("Cancel {name} of {user}? It will have no result."),
             };
             return Line::from(vec![text.bold().fg(Color::Yellow), "  y yes  n no".into()]);
         }

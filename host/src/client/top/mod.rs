@@ -23,7 +23,7 @@ use super::screen::{self, WholeScreen};
 use super::{ClientError, Join, or_interrupt};
 use crate::config::Config;
 use keys::Keyboard;
-use model::{Top, Wish};
+use model::{Top, TopAction};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
@@ -118,9 +118,9 @@ impl Drawing {
             // A keyboard that is gone wants nothing more.
             let Some(key) = key else { return Ok(None) };
             match self.top.press(key) {
-                Some(Wish::Quit) => return Ok(None),
-                Some(Wish::Attach(job)) => return Ok(Some(job)),
-                Some(Wish::Do(job, deed)) => watching.start(&job, deed),
+                Some(TopAction::Quit) => return Ok(None),
+                Some(TopAction::Attach(job)) => return Ok(Some(job)),
+                Some(TopAction::End(job, ending)) => watching.start(&job, ending),
                 None => {}
             }
         }

@@ -29,15 +29,15 @@ pub(super) enum Key {
 
 /// What the user wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum TopAction {
     Quit,
     Attach(JobId),
-    Do(JobId, Deed),
+    End(JobId, JobEnding),
 }
 
 /// What ends a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum JobEnding {
     /// Early, and its model is kept.
     Stop,
     /// Now, without a result.
@@ -57,7 +57,7 @@ pub(super) struct Unconfirmed {
     pub(super) job: JobId,
     /// The job's package.
     pub(super) name: Printable,
-    pub(super) deed: Deed,
+    pub(super) ending: JobEnding,
 }
 
 /// The whole screen.
@@ -111,11 +111,11 @@ impl Top {
     }
 
     /// Applies a key. Nothing ends a job before the user has confirmed it.
-    pub(super) fn press(&mut self, key: Key) -> Option<Wish> {
-        if let Some(Unconfirmed { job, deed, .. }) = self.question.take() {
+    pub(super) fn press(&mut self, key: Key) -> Option<TopAction> {
+        if let Some(Unconfirmed { job, ending, .. }) = self.question.take() {
             return match key {
-                Key::Yes => Some(Wish::Do(job, deed)),
-                Key::Quit => Some(Wish::Quit),
+                Key::Yes => Some(TopAction::End(job, ending)),
+                Key::Quit => Some(TopAction::Quit),
                 _ => None,
             };
         }
@@ -126,18 +126,18 @@ impl Top {
             Key::Down => self.select(self.place() + 1),
             Key::PageUp => self.scrolled = self.scrolled.saturating_sub(PAGE),
             Key::PageDown => self.scrolled += PAGE,
-            Key::Attach => return job.map(Wish::Attach),
-            Key::Stop => self.question = self.ask(Deed::Stop),
-            Key::Cancel => self.question = self.ask(Deed::Cancel),
+            Key::Attach => return job.map(TopAction::Attach),
+            Key::Stop => self.question = self.ask(JobEnding::Stop),
+            Key::Cancel => self.question = self.ask(JobEnding::Cancel),
             Key::Yes | Key::No => {}
-            Key::Quit => return Some(Wish::Quit),
+            Key::Quit => return Some(TopAction::Quit),
         }
         None
     }
 
-    fn ask(&self, deed: Deed) -> Option<Unconfirmed> {
+    fn ask(&self, ending: JobEnding) -> Option<Unconfirmed> {
         let OwnJob { id, view } = self.job()?;
-        Some(Unconfirmed { job: id.clone(), name: view.lock().name.clone(), deed })
+        Some(Unconfirmed { job: id.clone(), name: view.lock().name.clone(), ending })
     }
 
     fn select(&mut self, place: usize) {

@@ -1,6 +1,6 @@
 //! What the screen shows, and what its keys do.
 
-use super::model::{Deed, Key, OwnJob, Top, Wish};
+use super::model::{JobEnding, Key, OwnJob, Top, TopAction};
 use crate::client::display::view::View;
 use parking_lot::Mutex;
 use ratatui::Terminal;
@@ -95,7 +95,7 @@ fn without_a_job_of_ones_own_there_is_nothing_to_end() {
         assert_eq!(top.press(key), None);
     }
     assert!(top.question.is_none());
-    assert_eq!(top.press(Key::Quit), Some(Wish::Quit));
+    assert_eq!(top.press(Key::Quit), Some(TopAction::Quit));
 }
 
 #[test]
@@ -121,12 +121,14 @@ fn a_job_ends_only_after_a_yes() {
     assert_eq!(top.press(Key::Attach), None);
     assert_eq!(top.press(Key::Yes), None);
     assert_eq!(top.press(Key::Stop), None);
-    assert_eq!(top.press(Key::Yes), Some(Wish::Do(two.clone(), Deed::Stop)));
-    assert_eq!(top.press(Key::Attach), Some(Wish::Attach(two)));
+    assert_eq!(top.press(Key::Yes), Some(TopAction::End(two.clone(), JobEnding::Stop)));
+    assert_eq!(top.press(Key::Attach), Some(TopAction::Attach(two)));
     // A job that is gone is not the one below it.
     top.press(Key::Cancel);
     top.jobs.remove(1);
     assert_eq!(top.place(), 0);
     let wish = top.press(Key::Yes);
-    assert!(matches!(wish, Some(Wish::Do(job, Deed::Cancel)) if job.as_str() == "job-two"));
+    assert!(
+        matches!(wish, Some(TopAction::End(job, JobEnding::Cancel)) if job.as_str() == "job-two")
+    );
 }

@@ -1,6 +1,6 @@
 //! Follows the user's jobs in a room, and ends them if the user wants that.
 
-use super::model::{Deed, OwnJob};
+use super::model::{JobEnding, OwnJob};
 use crate::client::action::Action;
 use crate::client::display::{Detail, Display, say};
 use crate::client::existing_job;
@@ -70,14 +70,14 @@ impl Watching {
     }
 
     /// Ends a job, and says how that went.
-    pub(super) fn start(&mut self, job: &JobId, deed: Deed) {
+    pub(super) fn start(&mut self, job: &JobId, ending: JobEnding) {
         let Some((job_ref, _)) = self.jobs.iter().find(|(known, _)| known.job == *job) else {
             return;
         };
         let (config, job_ref) = (self.config.clone(), job_ref.clone());
-        let (action, done) = match deed {
-            Deed::Stop => (Action::Stop { all: false }, "stops early; its model is kept"),
-            Deed::Cancel => (Action::Cancel, "is cancelled"),
+        let (action, done) = match ending {
+            JobEnding::Stop => (Action::Stop { all: false }, "stops early; its model is kept"),
+            JobEnding::Cancel => (Action::Cancel, "is cancelled"),
         };
         self.tasks.spawn(async move {
             let ended = existing_job::run(&config, &job_ref, action, Interrupts::never()).await;

@@ -41,7 +41,7 @@ pub(crate) struct Note {
 
 /// What a note says.
 #[derive(Debug, Serialize, Deserialize)]
-struct Told {
+struct MemberNote {
     /// The writer's device.
     device: DeviceId,
     /// The digest of its list.
@@ -55,9 +55,9 @@ struct Told {
 
 /// The effect of a received note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    Nothing,
-    Something,
+enum NoteEffect {
+    Unchanged,
+    Merged,
     /// The writer's list differs, but it was sent this one only a moment ago.
     TooSoon,
 }
@@ -67,7 +67,7 @@ enum Heard {
 struct Other {
     device: DeviceId,
     digest: String,
-    told_at: Option<Instant>,
+    sent_at: Option<Instant>,
 }
 
 /// The exchange of one worker with the others of its room.
@@ -144,7 +144,7 @@ impl Exchange {
         loop {
             tokio::select! {
                 Some(note) = unread.recv() => {
-                    if self.read(note).await == Heard::TooSoon {
+                    if self.read(note).await == NoteEffect::TooSoon {
                         again = Some(again.unwrap_or(Instant::now() + TELL_EVERY));
                     }
                 }
@@ -200,26 +200,26 @@ impl Exchange {
         self.members.peer.authority_key()
     }
 
-    async fn read(&self, note: Note) -> Heard {
-        let Some(authority) = self.authority() else { return Heard::Nothing };
+    async fn read(&self, note: Note) -> NoteEffect {
+        let Some(authority) = self.authority() else { return NoteEffect::Unchanged };
         let told = self.route(&note.from, &self.own_id).open(authority, &note.sealed);
-        let told = told.and_then(|text| serde_json::from_slice::<Told>(&text).ok());
+        let told = told.and_then(|text| serde_json::from_slice::<MemberNote>(&text).ok());
         let Some(told) = told else {
             // Any peer can send one.
             debug!(peer = %note.from, "a note that none of the room's workers has written");
-            return Heard::Nothing;
+            return NoteEffect::Unchanged;
         };
-        let Told { device, digest, asks, entries } = told;
+        let MemberNote { device, digest, asks, entries } = told;
         let has_entries = !entries.members.is_empty() || !entries.removals.is_empty();
         self.members.merge(entries);
         let agrees = digest == self.members.list.borrow().digest();
-        let told_at = self.others.borrow().get(&note.from).and_then(|other| other.told_at);
-        let is_due = asks || told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY);
+        let sent_at = self.others.borrow().get(&note.from).and_then(|other| other.sent_at);
+        let is_due = asks || sent_at.is_none_or(|at| at.elapsed() >= TELL_EVERY);
         let tells = (asks || !agrees) && is_due;
-        let told_at = if tells { Some(Instant::now()) } else { told_at };
+        let sent_at = if tells { Some(Instant::now()) } else { sent_at };
         self.others.send_modify(|others| {
             if others.len() < MAX_WORKERS || others.contains_key(&note.from) {
-                others.insert(note.from.clone(), Other { device, digest, told_at });
+                others.insert(note.from.clone(), Other { device, digest, sent_at });
             }
         });
         match (tells, agrees) {
@@ -229,9 +229,9 @@ impl Exchange {
                 self.tell(&note.from, MemberListEntries::default(), false).await
             }
             (false, true) => {}
-            (false, false) => return Heard::TooSoon,
+            (false, false) => return NoteEffect::TooSoon,
         }
-        Heard::Something
+        NoteEffect::Merged
     }
 
     /// Tells a worker all entries, in as many notes as they need.
@@ -246,7 +246,7 @@ impl Exchange {
     async fn tell(&self, to: &PeerId, entries: MemberListEntries, asks: bool) {
         let Some(authority) = self.authority() else { return };
         let digest = self.members.list.borrow().digest();
-        let told = Told { device: self.members.own, digest, asks, entries };
+        let told = MemberNote { device: self.members.own, digest, asks, entries };
         let text = serde_json::to_vec(&told).unwrap_or_default();
         let route = self.route(&self.own_id, to);
         let Some(sealed) = route.seal(authority, rand::random(), &text) else { return };

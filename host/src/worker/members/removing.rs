@@ -46,12 +46,14 @@ pub(crate) async fn remove(
 ) -> Result<RemovalReport, RemovalError> {
     let note = members.sign_removal(who, jobs)?;
     let device = note.removal().device;
-    members.merge(MemberListEntries { members: Vec::new(), removals: vec![note] });
-    info!(device = device.short(), ?jobs, "removed from the room");
-    let (saving, folder) = (members.clone(), state_dir.to_owned());
-    blocking(move || saving.save()).await??;
+    let folder = state_dir.to_owned();
+    // Before the removal counts, because that may end them.
     let unfinished =
         blocking(move || unfinished_of(&folder, |owner| *owner == device).len()).await?;
+    members.merge(MemberListEntries { members: Vec::new(), removals: vec![note] });
+    info!(device = device.short(), ?jobs, "removed from the room");
+    let saving = members.clone();
+    blocking(move || saving.save()).await??;
     // A timeout is not an error: the report lists the workers that have not confirmed.
     let _ = timeout(CONFIRM, exchange.until_all_agree(&members.other_workers())).await;
     let agreeing: HashSet<DeviceId> = exchange.agreeing().into_iter().collect();

@@ -4,7 +4,7 @@ use super::App;
 use crate::browser::clock::now_ms;
 use crate::browser::database;
 use crate::browser::job::{Choice, Command, Draft, JobNews, JobTask, Phase};
-use crate::browser::message::{Msg, Screen, Wish, send};
+use crate::browser::message::{JobAction, Msg, Screen, send};
 use crate::browser::model::{Given, GivenState, JobState};
 use crate::browser::parcel::last_part;
 use crate::browser::save::{save, save_into_folder};
@@ -114,27 +114,27 @@ impl App {
         }
     }
 
-    pub(super) fn grant(&mut self, id: &JobId, wish: Wish) {
+    pub(super) fn grant(&mut self, id: &JobId, action: JobAction) {
         let document = self.document.clone();
         let Some(job) = self.model.job_mut(id) else { return };
-        let command = match wish {
-            Wish::Retry => Command::Retry,
-            Wish::Wait => Command::Wait,
-            Wish::Stop => Command::Stop,
-            Wish::Cancel => Command::Cancel,
-            Wish::Fetch => Command::Fetch,
-            Wish::SaveZip => Command::Zip,
-            Wish::ConfirmCancel(asks) => {
+        let command = match action {
+            JobAction::Retry => Command::Retry,
+            JobAction::Wait => Command::Wait,
+            JobAction::Stop => Command::Stop,
+            JobAction::Cancel => Command::Cancel,
+            JobAction::Fetch => Command::Fetch,
+            JobAction::SaveZip => Command::Zip,
+            JobAction::ConfirmCancel(asks) => {
                 job.asks_cancel = asks;
                 return;
             }
-            Wish::SaveFolder => {
+            JobAction::SaveFolder => {
                 let files = job.results.iter().flat_map(|results| &results.files);
                 let files = files.map(|(file, blob)| (file.path.clone(), blob.clone())).collect();
                 save_all(id.clone(), format!("{}-results", job.known.name), files);
                 return;
             }
-            Wish::SaveFile(place) => {
+            JobAction::SaveFile(place) => {
                 if let Some((file, blob)) =
                     job.results.iter().flat_map(|r| r.files.get(place)).next()
                 {
@@ -142,7 +142,7 @@ impl App {
                 }
                 return;
             }
-            Wish::Forget => {
+            JobAction::Forget => {
                 store::forget_job(id);
                 let forgotten = id.clone();
                 spawn_local(async move { database::forget(&forgotten).await });

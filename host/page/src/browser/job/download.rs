@@ -2,7 +2,7 @@
 
 use super::news::{JobNews, Results};
 use crate::browser::engine::{EngineError, Reply, Request, Session};
-use crate::browser::talk::{Heard, Talk, TalkError, refused};
+use crate::browser::talk::{Received, Talk, TalkError, refused};
 use futures_util::future::{Either, select};
 use js_sys::Array;
 use sleap_rtc_protocol::frame::{TransferFrame, WorkerFrame};
@@ -32,7 +32,7 @@ pub async fn download(
             Either::Right((answer, _)) => Either::Right(answer.map_err(broken)?),
         };
         match next {
-            Either::Left(Heard::Frame(frame)) => {
+            Either::Left(Received::Frame(frame)) => {
                 let WorkerFrame::Transfer(frame) = refused(frame)? else { continue };
                 match frame {
                     TransferFrame::Abort { reason } => {
@@ -44,8 +44,8 @@ pub async fn download(
                     }
                 }
             }
-            Either::Left(Heard::Drained) => {}
-            Either::Left(Heard::Chunk(chunk)) => {
+            Either::Left(Received::Drained) => {}
+            Either::Left(Received::Chunk(chunk)) => {
                 session.ask(&Request::Chunk, &chunk, true).map_err(broken)?;
             }
             Either::Right((Reply::Wanted { frames, total_bytes }, _)) => {

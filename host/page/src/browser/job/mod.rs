@@ -23,11 +23,11 @@ use super::engine::{Engine, Opened, Reply, Request, Session};
 use super::parcel::Parcel;
 use super::random;
 use super::room::Room;
-use super::talk::{Heard, Talk, TalkError, refused};
+use super::talk::{Received, Talk, TalkError, refused};
 use crate::words::{self, has_line};
 use futures_channel::mpsc::UnboundedReceiver;
-use futures_util::StreamExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, FutureExt, select};
+use futures_util::stream::{Peekable, StreamExt};
 use sleap_rtc_protocol::event_cursor::{Arrival, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{CacheOwner, JobId, JobSecret, PeerId};
@@ -36,10 +36,9 @@ use sleap_rtc_trust::device::{DeviceId, DeviceKey};
 use sleap_rtc_trust::goal::Goal;
 use sleap_rtc_trust::job_key::JobKey;
 use sleap_rtc_trust::session::JobString;
-use std::pin::pin;
-use std::time::Duration;
+use std::pin::{Pin, pin};
 use wasm_bindgen::JsValue;
-use web_time::Instant;
+use web_time::{Duration, Instant};
 
 /// How long a worker may take to answer a submission, which includes its policies.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
@@ -89,7 +88,7 @@ pub struct JobTask<T> {
     submission: Option<Submission>,
     /// Whether it waits in line where no slot is free.
     may_wait: bool,
-    commands: UnboundedReceiver<Command>,
+    commands: Peekable<UnboundedReceiver<Command>>,
     tell: T,
 }
 
@@ -116,7 +115,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
             cursor,
             submission,
             may_wait,
-            commands,
+            commands: commands.peekable(),
             tell,
         })
     }
@@ -133,6 +132,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
         // Whose package is on its way rather waits than ends.
         let (submission, may_wait) = (None, true);
         let (id, secret) = (job.job, job.secret);
+        let commands = commands.peekable();
         Self { around, id, secret, worker, device, cursor, submission, may_wait, commands, tell }
     }
 
@@ -210,6 +210,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
     async fn live(&mut self, mut talk: Option<Talk>) {
         let mut wait = RETRY_LEAST;
         loop {
+            let began = Instant::now();
             let followed = match talk.take() {
                 Some(talk) => self.converse(talk).await,
                 None => match self.connect_again().await {
@@ -221,8 +222,14 @@ impl<T: Fn(JobNews)> JobTask<T> {
                 Ok(()) => break,
                 Err(error) if error.may_heal() => {
                     (self.tell)(JobNews::Phase(Phase::Lost));
+                    if began.elapsed() > RETRY_MOST {
+                        wait = RETRY_LEAST;
+                    }
                     sleep(wait).await;
                     wait = RETRY_MOST.min(wait * 2);
+                    if self.is_given_up() {
+                        return;
+                    }
                 }
                 Err(error) => {
                     (self.tell)(JobNews::Phase(Phase::Failed(error.to_string())));
@@ -233,6 +240,12 @@ impl<T: Fn(JobNews)> JobTask<T> {
         self.submission = None;
         (self.tell)(JobNews::Phase(Phase::Over));
         self.serve_results().await;
+    }
+
+    /// Whether nobody asks anything of the job any more: its room was left, or the user has forgotten it.
+    fn is_given_up(&mut self) -> bool {
+        let next = Pin::new(&mut self.commands).peek().now_or_never();
+        next.is_some_and(|next| next.is_none())
     }
 
     fn known_job(&self) -> Goal {
@@ -277,7 +290,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
                 Either::Right((command, _)) => Either::Right(command.ok_or(TalkError::Unknown)?),
             };
             match next {
-                Either::Left(Heard::Frame(frame)) => {
+                Either::Left(Received::Frame(frame)) => {
                     let event = match refused(frame)? {
                         WorkerFrame::Event { event, .. } => event,
                         WorkerFrame::Waiting { news, .. } => {

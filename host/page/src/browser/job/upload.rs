@@ -2,7 +2,7 @@
 
 use super::news::JobNews;
 use crate::browser::engine::{EngineError, MESSAGE_BYTES, Reply, Request, Session};
-use crate::browser::talk::{Heard, Talk, TalkError, refused};
+use crate::browser::talk::{Received, Talk, TalkError, refused};
 use futures_util::future::{Either, select};
 use js_sys::Uint8Array;
 use sleap_rtc_protocol::frame::{TransferFrame, WorkerFrame};
@@ -72,13 +72,13 @@ pub async fn upload(
             Either::Right((answer, _)) => Either::Right(answer.map_err(files)?),
         };
         match next {
-            Either::Left(Heard::Frame(frame)) => {
+            Either::Left(Received::Frame(frame)) => {
                 if upload.hear(refused(frame)?)? {
                     return Ok(());
                 }
             }
-            Either::Left(Heard::Drained) => {}
-            Either::Left(Heard::Chunk(_)) => return Err(broken("file content")),
+            Either::Left(Received::Drained) => {}
+            Either::Left(Received::Chunk(_)) => return Err(broken("file content")),
             Either::Right((Reply::Piece, buffer)) => {
                 upload.reading = upload.reading.saturating_sub(1);
                 let messages = Uint8Array::new(&buffer);

@@ -5,7 +5,7 @@ use super::{curves, log};
 use crate::browser::dom::{Element, el};
 use crate::browser::engine::ResultFile;
 use crate::browser::job::{Phase, Results};
-use crate::browser::message::{Msg, Wish};
+use crate::browser::message::{JobAction, Msg};
 use crate::browser::model::{JobState, Model};
 use crate::browser::save::can_save_into_folders;
 use crate::words::{self, has_line};
@@ -57,9 +57,9 @@ fn elsewhere(job: &JobState) -> Option<Element> {
     })
 }
 
-fn wish(job: &JobState, label: &str, class: &str, wish: Wish) -> Element {
+fn action(job: &JobState, label: &str, class: &str, action: JobAction) -> Element {
     let id = job.id.clone();
-    button(label, class, move || Msg::Ask(id.clone(), wish)).key(label)
+    button(label, class, move || Msg::Ask(id.clone(), action)).key(label)
 }
 
 fn controls(job: &JobState, model: &Model) -> Element {
@@ -72,35 +72,35 @@ fn controls(job: &JobState, model: &Model) -> Element {
                     .attr("role", "alert")
                     .with("Cancel this job? What it has learned is lost."),
             )
-            .with(wish(job, "Cancel the job", "danger", Wish::Cancel))
-            .with(wish(job, "Keep it running", "", Wish::ConfirmCancel(false)));
+            .with(action(job, "Cancel the job", "danger", JobAction::Cancel))
+            .with(action(job, "Keep it running", "", JobAction::ConfirmCancel(false)));
     }
     let mut buttons = Vec::new();
     if job.is_running() {
-        buttons.push(wish(job, "Stop early, keep the model", "", Wish::Stop));
+        buttons.push(action(job, "Stop early, keep the model", "", JobAction::Stop));
     }
     if job.is_going_on() {
-        buttons.push(wish(job, "Cancel…", "quiet", Wish::ConfirmCancel(true)));
+        buttons.push(action(job, "Cancel…", "quiet", JobAction::ConfirmCancel(true)));
     }
     if let Phase::NoWorker(_) = job.phase {
-        buttons.push(wish(job, "Ask again", "first", Wish::Retry));
+        buttons.push(action(job, "Ask again", "first", JobAction::Retry));
         if model.here.as_ref().is_some_and(|here| here.workers.iter().any(has_line)) {
-            buttons.push(wish(job, "Wait in line", "", Wish::Wait));
+            buttons.push(action(job, "Wait in line", "", JobAction::Wait));
         }
     }
     if job.course.outcome.is_some() && job.phase == Phase::Over {
         match job.results {
-            None => buttons.push(wish(job, "Fetch the results", "first", Wish::Fetch)),
+            None => buttons.push(action(job, "Fetch the results", "first", JobAction::Fetch)),
             Some(_) => {
-                buttons.push(wish(job, "Save all as a zip", "first", Wish::SaveZip));
+                buttons.push(action(job, "Save all as a zip", "first", JobAction::SaveZip));
                 if can_save_into_folders() {
-                    buttons.push(wish(job, "Save into a folder…", "", Wish::SaveFolder));
+                    buttons.push(action(job, "Save into a folder…", "", JobAction::SaveFolder));
                 }
             }
         }
     }
     if matches!(job.phase, Phase::Over | Phase::Failed(_) | Phase::Lost) {
-        buttons.push(wish(job, "Forget this job", "quiet", Wish::Forget));
+        buttons.push(action(job, "Forget this job", "quiet", JobAction::Forget));
     }
     row.key("can").all(buttons)
 }
@@ -215,5 +215,5 @@ fn saved_file(job: &JobState, place: usize, file: &ResultFile) -> Element {
     el("li")
         .with(el("span").class("path").with(String::from(Printable::line(file.name(), 200))))
         .with(el("span").class("soft").with(bytes(file.bytes)))
-        .with(wish(job, "Save", "small", Wish::SaveFile(place)).attr("aria-label", label))
+        .with(action(job, "Save", "small", JobAction::SaveFile(place)).attr("aria-label", label))
 }
