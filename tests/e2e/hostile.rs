@@ -20,6 +20,7 @@ const UNUSABLE: i32 = 2;
 const JOB_FAILED: i32 = 6;
 /// Found by the worker before anything is sent.
 const REFUSED: i32 = 5;
+const NO_WORKER: i32 = 4;
 /// Found on the worker while the package arrives.
 const TRANSFER_FAILED: i32 = 7;
 
@@ -151,8 +152,16 @@ fn a_trainer_that_is_not_installed() {
     let server = site.server();
     let empty = site.folder("empty");
     let worker = TestWorker::setup(&site, "worker").trainers_in(&empty).start(&server);
-    let package = fixture("train_single.zip");
-    refused_by(&site, &server, &worker, &package, REFUSED, &["sleap-nn"]);
+    let client = || site.client(&server).train(&fixture("train_single.zip"));
+    let named = client().session(worker.credentials()).run_within(SECONDS);
+    named.assert_code(REFUSED).assert_says(&["sleap-nn"]);
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer.wait_properties(worker.peer_id(), "the problem", |seen| {
+        seen["problems-by-part"]["training"].is_string()
+    });
+    let chosen = client().auto(worker.credentials()).run_within(SECONDS);
+    chosen.assert_code(NO_WORKER).assert_says(&["sleap-nn"]);
+    worker.wait_idle(&site, &server);
 }
 
 #[test]

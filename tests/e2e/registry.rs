@@ -68,7 +68,7 @@ fn a_plugin_is_published_added_with_its_digest_and_updated_after_a_look() {
     let shown = plugin(&home, &["update", "fair", LIMIT]);
     let text = says(&shown, 130, &table);
     println!("{text}");
-    says(&shown, 130, &["of 1 decisions 1 differs", "the installed version stays", "--yes"]);
+    says(&shown, 130, &["of 1 decisions 1 differs", "he installed version stays", "--yes"]);
     assert!(lock(&home).contains(old_digest) && !lock(&home).contains(new_digest));
     says(&plugin(&home, &["update", "fair", "--yes", LIMIT]), 0, &["differs", "is installed"]);
     assert!(lock(&home).contains(new_digest) && !lock(&home).contains(old_digest));

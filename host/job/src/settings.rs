@@ -33,7 +33,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// What every program's help has in it.
 const HELP: &[u8] = b"usage:";
 /// How long a program that has printed its help may go on, before that counts as its answer.
-const LINGERS: Duration = Duration::from_secs(1);
+const LINGERS: Duration = Duration::from_millis(500);
 
 /// Why a trainer gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(lines.len(), 2, "{row}");
         assert!(lines[0].starts_with("  1 \"gpu1 GPU: A100, 81920 MB CUDA: 12.4 "), "{row}");
         assert!(
-            lines[1].starts_with("       a job of \"bob, for 1 min: running\", for 0 "),
+            lines[1].starts_with("       a job of \"bob, for 1 min: running\", for "),
             "{row}"
         );
         // Two spaces separate the list's own parts, and stand in nobody's words.

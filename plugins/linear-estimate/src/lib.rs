@@ -29,6 +29,8 @@ use run::Run;
 const S_PER_EPOCH: f64 = 30.0;
 const S_PER_FRAME: f64 = 0.6;
 const S_WHEN_UNKNOWN: f64 = 3600.0;
+/// How much more or less time programs need to start and files to be copied, however even the earlier runs were.
+const JITTER_S: f64 = 2.0;
 /// The share of jobs that end within an estimate from earlier runs.
 const CONFIDENCE: f64 = 0.8;
 
@@ -100,8 +102,8 @@ impl Sum {
         let likely = minutes(self.likely);
         Duration {
             minutes: likely,
-            low: minutes(self.likely - self.below).min(likely),
-            high: minutes(self.likely + self.above).max(likely),
+            low: minutes(self.likely - self.below.hypot(JITTER_S)).min(likely),
+            high: minutes(self.likely + self.above.hypot(JITTER_S)).max(likely),
             confidence: self.confidence.unwrap_or(0.0),
         }
     }
