@@ -266,10 +266,7 @@ mod tests {
         let lines: Vec<&str> = row.lines().collect();
         assert_eq!(lines.len(), 2, "{row}");
         assert!(lines[0].starts_with("  1 \"gpu1 GPU: A100, 81920 MB CUDA: 12.4 "), "{row}");
-        assert!(
-            lines[1].starts_with("       a job of \"bob, for 1 min: running\", for "),
-            "{row}"
-        );
+        assert!(lines[1].starts_with("       a job of \"bob, for 1 min: running\", for "), "{row}");
         // Two spaces separate the list's own parts, and stand in nobody's words.
         let parts: Vec<&str> = lines[0].trim().split("  ").collect();
         assert_eq!(parts.len(), 5, "{row}");

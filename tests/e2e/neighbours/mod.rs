@@ -47,7 +47,9 @@ fn started_after(client: TestClient, worker: &TestWorker) -> Duration {
 fn eight_hostile_peers_do_not_keep_an_honest_client_waiting() {
     let site = Site::new();
     let server = site.server();
-    let worker = site.worker(&server);
+    // The last hostile client may be gone in the middle of its upload.
+    let setup = TestWorker::setup(&site, "worker").config("resume_within = \"5 s\"\n");
+    let worker = setup.start(&server);
     let data = site.folder("data");
     let client = || train(&site, &server, &worker).env("XDG_DATA_HOME", data.to_str().unwrap());
     client().run().assert_code(0);
