@@ -134,6 +134,14 @@ impl JobHandle {
         Ok(Self { folder: folder.clone(), is_elsewhere, _lease: Arc::new(folder.lease()?) })
     }
 
+    /// Cancels the job in `folder`.
+    ///
+    /// # Errors
+    /// Its process cannot be reached.
+    pub async fn cancel(folder: &JobFolder) -> Result<(), JobError> {
+        Self::attach(folder).await?.command(JobCommand::Cancel).await
+    }
+
     /// A job that was started earlier, perhaps by another process, and runs or has ended.
     ///
     /// If its process has died, this records that as the job's outcome and fails, once, with

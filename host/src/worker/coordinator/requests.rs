@@ -11,7 +11,7 @@ use crate::worker::error::ConnectionError;
 use crate::worker::members::Note;
 use crate::worker::mounted;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
+use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::{JobId, PeerId};
 use sleap_rtc_protocol::job::{Refusal, RefusalCode};
 use sleap_rtc_protocol::signaling::{
@@ -195,6 +195,6 @@ impl Cancelling {
     async fn cancel_job(&self, job: JobId) -> Result<(), ConnectionError> {
         let state_dir = self.state_dir.clone();
         let folder = blocking(move || JobFolder::open(&state_dir, &job)).await??;
-        Ok(JobHandle::attach(&folder).await?.command(JobCommand::Cancel).await?)
+        Ok(JobHandle::cancel(&folder).await?)
     }
 }

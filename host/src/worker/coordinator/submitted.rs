@@ -5,7 +5,7 @@ use super::{ClusterNews, Coordinator};
 use crate::worker::running::{ClusterWait, Running};
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::slurm::{PendingReason, SlurmState};
-use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
+use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::JobState;
 use tracing::{info, warn};
@@ -57,11 +57,7 @@ impl Coordinator {
         info!(%job, %by, "withdraws a job from the cluster");
         let (job, folder) = (job.clone(), running.folder.clone());
         self.tasks.spawn(async move {
-            let cancelled = match JobHandle::attach(&folder).await {
-                Ok(handle) => handle.command(JobCommand::Cancel).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = cancelled {
+            if let Err(error) = JobHandle::cancel(&folder).await {
                 warn!(%job, error = %WithCauses(&error), "cannot withdraw the job");
             }
         });

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_book_keeps_those_that_were_seen_last() {
+    fn a_full_list_keeps_those_that_were_seen_last() {
         let mut list = MemberList::default();
         for at in 0..=MAX_MEMBERS as u64 {
             let mut seed = [1; 32];
@@ -204,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn books_that_take_each_others_entries_are_equal(
+        fn lists_that_take_each_others_entries_are_equal(
             here in prop::collection::vec(entry(), 0..4), there in prop::collection::vec(entry(), 0..4),
         ) {
             let authority = key(0).id();

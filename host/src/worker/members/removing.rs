@@ -7,7 +7,7 @@ use crate::blocking::{Panicked, blocking};
 use crate::worker::coordinator::CoordinatorHandle;
 use sleap_rtc_base::clock::now_s;
 use sleap_rtc_base::error::WithCauses;
-use sleap_rtc_job::{JobCommand, JobFolder, JobHandle};
+use sleap_rtc_job::{JobFolder, JobHandle};
 use sleap_rtc_protocol::job::JobState;
 use sleap_rtc_trust::certificate::MemberRole;
 use sleap_rtc_trust::device::DeviceId;
@@ -136,11 +136,7 @@ pub(crate) async fn cancel_jobs(
 }
 
 async fn cancel(job: &JobFolder) {
-    let sent = match JobHandle::attach(job).await {
-        Ok(handle) => handle.command(JobCommand::Cancel).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = sent {
+    if let Err(error) = JobHandle::cancel(job).await {
         warn!(job = %job.id(), error = %WithCauses(&error), "the job could not be cancelled");
     }
 }
