@@ -5,9 +5,32 @@ use crate::blocking::blocking;
 use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_base::error::WithCauses;
 use sleap_rtc_job::JobFolder;
+use sleap_rtc_protocol::ids::JobId;
 use sleap_rtc_protocol::job::{Refusal, RefusalCode, SharedPaths};
 use sleap_rtc_transfer::{self as transfer, storage};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// The jobs whose results are being delivered. A job's watcher and its client's connection may both begin that, and
+/// take turns.
+#[derive(Default)]
+pub(crate) struct Deliveries(parking_lot::Mutex<HashMap<JobId, Weak<Mutex<()>>>>);
+
+impl Deliveries {
+    /// Waits until nobody else delivers the results of `job`. Others wait until the guard is dropped.
+    async fn turn(&self, job: &JobId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock();
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            let lock = locks.get(job).and_then(Weak::upgrade).unwrap_or_default();
+            locks.insert(job.clone(), Arc::downgrade(&lock));
+            lock
+        };
+        lock.lock_owned().await
+    }
+}
 
 /// The paths of a shared-storage job's package and results on this machine.
 pub(crate) struct SharedPlaces {
@@ -76,8 +99,7 @@ pub(crate) async fn take_in_place(folder: &JobFolder, input: PathBuf) -> Result<
 pub(crate) async fn deliver(context: &WorkerContext, folder: &JobFolder) -> Result<(), Refusal> {
     let Some(paths) = folder.spec().shared.clone() else { return Ok(()) };
     let places = shared_places(context, &paths)?;
-    // The job's watcher and its client's connection may both deliver at the same moment.
-    let _one_at_a_time = context.delivering.lock().await;
+    let _turn = context.deliveries.turn(folder.id()).await;
     let results = folder.results_dir();
     blocking(move || transfer::add_tree(&results, &places.output)).await?.map_err(|error| {
         let text = format!("cannot write the results: {}", WithCauses(&error));

@@ -251,8 +251,8 @@ pub(crate) struct WorkerContext {
     pub(crate) shared_root: Option<PathBuf>,
     /// Whether the operator allows no new jobs.
     pub(crate) maintenance: bool,
-    /// Held while results are copied to shared storage.
-    pub(crate) delivering: tokio::sync::Mutex<()>,
+    /// The results that are being copied to shared storage.
+    pub(crate) deliveries: delivery::Deliveries,
     /// When the GPUs are surveyed.
     surveys: Surveys,
     /// What finished jobs took.

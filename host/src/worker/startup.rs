@@ -1,5 +1,6 @@
 //! Start-up: finds the GPUs, enters the room, and builds what all connections share.
 
+use super::delivery::Deliveries;
 use super::gpu_pool::GpuPool;
 use super::gpus::{self, Surveys};
 use super::history::History;
@@ -194,7 +195,7 @@ pub(crate) fn context(
         resume_within: config.worker.resume_within,
         shared_root: config.shared_storage_root.clone(),
         maintenance: config.worker.maintenance,
-        delivering: tokio::sync::Mutex::default(),
+        deliveries: Deliveries::default(),
         surveys,
         history: History::open(&config.worker.state_dir),
         peaks: Peaks::default(),
