@@ -45,6 +45,7 @@
 //! | [`liveness`] | whether a connection is healthy, suspect or dead |
 //! | [`text`] | text from elsewhere, made safe to show |
 //! | [`log_text`] | the trainer's log, made safe to show |
+//! | [`disorder`] | bounds how long a worker may send events that are not the next one |
 //! | [`event_cursor`] | which of a job's events a client has received, across reconnections |
 
 pub mod asking;
@@ -52,6 +53,7 @@ pub mod capabilities;
 pub mod chart;
 pub mod connection;
 pub mod course;
+pub mod disorder;
 pub mod event_cursor;
 pub mod frame;
 pub mod ids;

@@ -6,11 +6,9 @@
 //! | `result` | downloads the result |
 //! | `outlook` | says how long the job takes |
 //! | `waiting` | a job that waits for a worker that is not ready, or for a slot |
-//! | `disorder` | events that are not the next one |
 //! | `detach` | the end of the conversation when the user detaches or cancels |
 
 mod detach;
-mod disorder;
 mod outlook;
 mod result;
 mod waiting;
@@ -25,10 +23,10 @@ use crate::client::shared::SharedJob;
 use crate::client::viewer::Viewer;
 use crate::client::{ClientError, Job, concluded};
 use crate::config::{ClientConfig, Wait};
-use disorder::Disorder;
 use outlook::JobOutlook;
 use sleap_rtc_base::deadline;
 use sleap_rtc_net::dialect::{ClientEnd, DialectError};
+use sleap_rtc_protocol::disorder::Disorder;
 use sleap_rtc_protocol::event_cursor::{Arrival, ConnectionNumber, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::PeerId;

@@ -28,6 +28,7 @@ use crate::words::{self, has_line};
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::future::{Either, FutureExt, select};
 use futures_util::stream::{Peekable, StreamExt};
+use sleap_rtc_protocol::disorder::Disorder;
 use sleap_rtc_protocol::event_cursor::{Arrival, EventCursor, EventsAfter};
 use sleap_rtc_protocol::frame::{ClientFrame, TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::ids::{CacheOwner, JobId, JobSecret, PeerId};
@@ -85,6 +86,7 @@ pub struct JobTask<T> {
     worker: Option<PeerId>,
     device: Option<DeviceId>,
     cursor: EventCursor,
+    disorder: Disorder,
     submission: Option<Submission>,
     /// Whether it waits in line where no slot is free.
     may_wait: bool,
@@ -113,6 +115,7 @@ impl<T: Fn(JobNews)> JobTask<T> {
             worker,
             device,
             cursor,
+            disorder: Disorder::default(),
             submission,
             may_wait,
             commands: commands.peekable(),
@@ -132,8 +135,20 @@ impl<T: Fn(JobNews)> JobTask<T> {
         // Whose package is on its way rather waits than ends.
         let (submission, may_wait) = (None, true);
         let (id, secret) = (job.job, job.secret);
-        let commands = commands.peekable();
-        Self { around, id, secret, worker, device, cursor, submission, may_wait, commands, tell }
+        let (commands, disorder) = (commands.peekable(), Disorder::default());
+        Self {
+            around,
+            id,
+            secret,
+            worker,
+            device,
+            cursor,
+            disorder,
+            submission,
+            may_wait,
+            commands,
+            tell,
+        }
     }
 
     /// Which one.
@@ -300,10 +315,18 @@ impl<T: Fn(JobNews)> JobTask<T> {
                         _ => continue,
                     };
                     match self.cursor.apply(number, event) {
-                        Ok(Arrival::New(event)) => (self.tell)(JobNews::Event(event)),
-                        Ok(Arrival::Repeated) => {}
-                        // It is read again over another connection.
-                        Err(_) => return Err(TalkError::Lost),
+                        Ok(Arrival::New(event)) => {
+                            self.disorder.end();
+                            (self.tell)(JobNews::Event(event));
+                        }
+                        Ok(Arrival::Repeated) => {
+                            self.disorder.repeated().map_err(TalkError::Broken)?;
+                        }
+                        Err(misplaced) => {
+                            self.disorder.gap(misplaced).map_err(TalkError::Broken)?;
+                            // It is read again over another connection.
+                            return Err(TalkError::Lost);
+                        }
                     }
                 }
                 Either::Left(_) => {}

@@ -1,6 +1,6 @@
 //! Bounds how long a worker may send events that are not the next one.
 
-use sleap_rtc_protocol::event_cursor::Misplaced;
+use crate::event_cursor::Misplaced;
 
 /// The most reconnections in a row after which an event is missing again. A connection that broke delivers
 /// it the next time.
@@ -10,19 +10,19 @@ const MAX_REPEATS: u32 = 10_000;
 
 /// The events that were not the next one, since the last one that was.
 #[derive(Debug, Default)]
-pub(crate) struct Disorder {
+pub struct Disorder {
     gaps: u32,
     repeats: u32,
 }
 
 impl Disorder {
     /// The next event has arrived.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         *self = Self::default();
     }
 
     /// An event has arrived again. An error in words if too many have.
-    pub(crate) fn repeated(&mut self) -> Result<(), String> {
+    pub fn repeated(&mut self) -> Result<(), String> {
         self.repeats += 1;
         match self.repeats > MAX_REPEATS {
             true => Err(format!("more than {MAX_REPEATS} events that had arrived before")),
@@ -31,7 +31,7 @@ impl Disorder {
     }
 
     /// An event is missing. An error in words if reconnecting has not brought it.
-    pub(crate) fn gap(&mut self, misplaced: Misplaced) -> Result<(), String> {
+    pub fn gap(&mut self, misplaced: Misplaced) -> Result<(), String> {
         self.gaps += 1;
         match self.gaps > MAX_GAPS {
             true => Err(format!("{misplaced}, also after reconnecting")),
