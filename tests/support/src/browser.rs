@@ -24,6 +24,10 @@ const FOCUSED: &str = "const focused = document.activeElement;
     return focused.ariaLabel || focused.labels?.[0]?.innerText || focused.innerText || ''";
 /// How long one command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// What chromedriver says where another program has its port.
+const PORT_TAKEN: &str = "port not available";
+/// How often a driver is started until it has a port.
+const DRIVER_STARTS: u32 = 10;
 
 /// Keys without a character of their own, as WebDriver names them.
 pub mod keys {
@@ -85,13 +89,22 @@ impl Browser {
     ) -> Self {
         let (home, downloads) = (site.folder("browser"), site.folder("downloads"));
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = clean_command(driver, &home, &path);
-        let mut process = Process::start(driver, command.arg("--port=0"));
-        let address = process.wait_stdout("its port", SOON, |text| {
+        let port = |text: &str| {
+            // It takes a free port of IPv6, and then wants the same of IPv4.
+            if text.contains(PORT_TAKEN) {
+                return Some(None);
+            }
             let (_, rest) = text.split_once(ready)?;
             let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?)))
-        });
+            Some(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))))
+        };
+        let start = || {
+            let mut command = clean_command(driver, &home, &path);
+            let mut process = Process::start(driver, command.arg("--port=0"));
+            Some((process.wait_stdout("its port", SOON, port)?, process))
+        };
+        let started = (0..DRIVER_STARTS).find_map(|_| start());
+        let (address, process) = started.expect("a port that is free for both kinds of addresses");
         let wanted = json!({"capabilities": {"alwaysMatch": wanted(&home, &downloads)}});
         let answer = call(address, "POST", "/session", &wanted);
         let session = answer["sessionId"].as_str().expect("a session").to_owned();
