@@ -69,8 +69,11 @@ impl Channel {
             match channel.event().await {
                 Some(DataChannelEvent::OnOpen) => {
                     channel.binding = channel.connection.binding().await;
-                    let told = channel.inner.set_buffered_amount_low_threshold(LEFT_BYTES as u32);
-                    told.await.map_err(ChannelError::Webrtc)?;
+                    if channel.turns.is_some() {
+                        // Where the crate does not know the channel yet, messages are polled for.
+                        let threshold = LEFT_BYTES as u32;
+                        let _ = channel.inner.set_buffered_amount_low_threshold(threshold).await;
+                    }
                     channel.route.send_replace(channel.connection.route().await);
                     return Ok(channel);
                 }
