@@ -16,6 +16,7 @@ use sleap_rtc_protocol::queue_report::Decision;
 #[cfg_attr(not(feature = "worker"), path = "queue/absent.rs")]
 mod here;
 
+#[cfg(feature = "worker")]
 pub(crate) use here::decide;
 
 /// The examples under `queue --help`.

@@ -41,12 +41,12 @@ pub(super) async fn find(config: &Config, for_worker: bool) -> Result<Config, Fi
 }
 
 /// The server of `worker --serve` on this machine, at the ports of the configuration.
-#[cfg(feature = "signaling")]
+#[cfg(all(feature = "worker", feature = "signaling"))]
 fn served_here(config: &Config) -> Option<Endpoints> {
     crate::cli::serve::own(&config.server.listen).ok()
 }
 
-#[cfg(not(feature = "signaling"))]
+#[cfg(not(all(feature = "worker", feature = "signaling")))]
 fn served_here(_: &Config) -> Option<Endpoints> {
     None
 }

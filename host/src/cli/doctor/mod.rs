@@ -25,6 +25,7 @@ use super::findings::{self, Finding};
 use super::{nearby, netcheck};
 use crate::config::{Config, Overrides};
 use sleap_rtc_protocol::ids::RoomName;
+#[cfg(feature = "worker")]
 use std::path::PathBuf;
 
 /// The examples under `--help`.

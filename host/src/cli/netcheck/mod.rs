@@ -112,7 +112,6 @@ async fn check(config: &Config) -> Vec<Finding> {
 }
 
 /// The checks that `doctor` shares: the server, and the way to it.
-#[cfg(feature = "worker")]
 pub(crate) async fn server(config: &Config) -> Vec<Finding> {
     let (findings, meeting) = server::check(&settled(config).await, Map::new()).await;
     if let Some(meeting) = meeting {
