@@ -25,7 +25,7 @@ pub struct ProgramOutput {
 /// Why a program gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// There is no such program.
+    /// The program is not installed.
     #[error("it is not installed")]
     Missing,
     /// The system does not start it.

@@ -106,21 +106,8 @@ impl<T: Fn(JobNews)> JobTask<T> {
     ) -> Result<Self, JsValue> {
         let id = JobId::from_random(u64::from_le_bytes(random::bytes()?));
         let secret = JobSecret::from_random(u128::from_le_bytes(random::bytes()?));
-        let (tell, cursor) = (tell(&id), EventCursor::new(EventsAfter::Event(0)));
-        let (worker, device, submission, may_wait) = (None, None, None, false);
-        Ok(Self {
-            around,
-            id,
-            secret,
-            worker,
-            device,
-            cursor,
-            disorder: Disorder::default(),
-            submission,
-            may_wait,
-            commands: commands.peekable(),
-            tell,
-        })
+        let tell = tell(&id);
+        Ok(Self::at_its_start(around, id, secret, commands, tell))
     }
 
     /// A job that a worker has.
@@ -130,23 +117,30 @@ impl<T: Fn(JobNews)> JobTask<T> {
         commands: UnboundedReceiver<Command>,
         tell: T,
     ) -> Self {
-        let cursor = EventCursor::new(EventsAfter::Event(0));
-        let (worker, device) = (Some(job.worker), job.device);
+        let this = Self::at_its_start(around, job.job, job.secret, commands, tell);
         // Whose package is on its way rather waits than ends.
-        let (submission, may_wait) = (None, true);
-        let (id, secret) = (job.job, job.secret);
-        let (commands, disorder) = (commands.peekable(), Disorder::default());
+        Self { worker: Some(job.worker), device: job.device, may_wait: true, ..this }
+    }
+
+    /// A job that no worker is known to have, and of which nothing has been seen.
+    fn at_its_start(
+        around: Surroundings,
+        id: JobId,
+        secret: JobSecret,
+        commands: UnboundedReceiver<Command>,
+        tell: T,
+    ) -> Self {
         Self {
             around,
             id,
             secret,
-            worker,
-            device,
-            cursor,
-            disorder,
-            submission,
-            may_wait,
-            commands,
+            worker: None,
+            device: None,
+            cursor: EventCursor::new(EventsAfter::Event(0)),
+            disorder: Disorder::default(),
+            submission: None,
+            may_wait: false,
+            commands: commands.peekable(),
             tell,
         }
     }
