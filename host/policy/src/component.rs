@@ -16,7 +16,7 @@ use std::time::Instant;
 use wasmtime::component::{
     Component, ComponentExportIndex, HasSelf, Instance, InstancePre, Linker, TypedFunc,
 };
-use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, Store, Trap, UpdateDeadline};
 
 /// Why a plugin gave no usable answer. The texts follow "the plugin NAME failed:" and address its
 /// author.
@@ -48,31 +48,93 @@ pub(crate) enum Failure {
     Other(String),
 }
 
-/// The engine that all plugins of this process share.
+/// Where a plugin comes from. It decides how a call gets its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It is part of this program. Memory stays from call to call, and is only cleared.
+    Embedded,
+    /// It is a file. Each call maps memory of its own, as large as the configuration allows.
+    File,
+}
+
+impl Origin {
+    fn lists(self) -> Lists {
+        match self {
+            // These plugins never free memory.
+            Self::Embedded => Lists::InOneBlock,
+            Self::File => Lists::PieceByPiece,
+        }
+    }
+}
+
+/// The engine of all plugins of one origin.
 struct Runtime {
     engine: Engine,
     linker: Linker<CallState>,
     ticker: Arc<Ticker>,
 }
 
-static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
-    let mut config = Config::new();
-    config.epoch_interruption(true);
-    if sleap_rtc_base::os::is_address_space_limited() {
-        // By default the engine reserves 4 GiB for each memory. That is fastest, but it fails if
-        // address space is limited.
-        config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
+impl Runtime {
+    fn of(origin: Origin) -> Result<&'static Self, String> {
+        static EMBEDDED: LazyLock<Result<Runtime, String>> =
+            LazyLock::new(|| Runtime::new(Origin::Embedded));
+        static FILE: LazyLock<Result<Runtime, String>> =
+            LazyLock::new(|| Runtime::new(Origin::File));
+        let runtime = match origin {
+            Origin::Embedded => &*EMBEDDED,
+            Origin::File => &*FILE,
+        };
+        let why = |error| format!("the WebAssembly engine does not start: {error}");
+        runtime.as_ref().map_err(why)
     }
-    let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
-    let mut linker = Linker::new(&engine);
-    FullPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
-        .map_err(|error| format!("{error:#}"))?;
-    let ticker = Ticker::start(engine.clone()).map_err(|error| error.to_string())?;
-    Ok(Runtime { engine, linker, ticker })
-});
 
-fn runtime() -> Result<&'static Runtime, String> {
-    RUNTIME.as_ref().map_err(|error| format!("the WebAssembly engine does not start: {error}"))
+    fn new(origin: Origin) -> Result<Self, String> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        let mut calls_at_once = usize::MAX;
+        if sleap_rtc_base::os::is_address_space_limited() {
+            // By default the engine reserves 4 GiB for each memory. That is fastest, but it fails if
+            // address space is limited.
+            config
+                .memory_reservation(0)
+                .memory_guard_size(0)
+                .memory_reservation_for_growth(1 << 20);
+        } else if origin == Origin::Embedded {
+            config.allocation_strategy(memory_that_stays());
+            calls_at_once = POOLED_CALLS;
+        }
+        let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
+        let mut linker = Linker::new(&engine);
+        FullPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+            .map_err(|error| format!("{error:#}"))?;
+        let ticker =
+            Ticker::start(engine.clone(), calls_at_once).map_err(|error| error.to_string())?;
+        Ok(Self { engine, linker, ticker })
+    }
+}
+
+/// How many calls may use [`memory_that_stays`] at once. Others wait for their turn, which takes milliseconds.
+const POOLED_CALLS: usize = 16;
+
+/// Memory that stays mapped from call to call. To map it anew and to touch its pages takes a third of a call about a
+/// thousand workers.
+fn memory_that_stays() -> PoolingAllocationConfig {
+    /// Of each memory, this much is cleared and kept, and the rest goes back to the system. The records of a
+    /// thousand workers take 1.2 MB.
+    const KEPT_BYTES: usize = 4 << 20;
+    let mut pool = PoolingAllocationConfig::new();
+    let calls = POOLED_CALLS as u32;
+    // Each embedded plugin has one memory and at most two tables, in a few core instances.
+    pool.total_component_instances(calls)
+        .total_core_instances(8 * calls)
+        .total_memories(calls)
+        .total_tables(4 * calls)
+        .max_memory_size((CallLimits::EMBEDDED.memory_mib as usize) << 20)
+        .linear_memory_keep_resident(KEPT_BYTES)
+        .table_keep_resident(1 << 16)
+        // Newer kernels say which pages were touched, so that small calls clear little.
+        .pagemap_scan(Enabled::Auto);
+    pool
 }
 
 /// A component of this size takes a second or more to compile.
@@ -91,7 +153,7 @@ fn patience(bytes: usize, cache: Option<&Cache>) -> String {
 /// A compiled component, not yet checked for extension points.
 pub(crate) struct Compiled {
     component: Component,
-    lists: Lists,
+    origin: Origin,
     /// Names of its imports.
     pub imports: Vec<String>,
     /// Names of its exports.
@@ -107,10 +169,10 @@ impl Compiled {
     pub(crate) fn new(
         name: &str,
         bytes: &[u8],
-        lists: Lists,
+        origin: Origin,
         cache: Option<&Cache>,
     ) -> Result<Self, String> {
-        let runtime = runtime()?;
+        let runtime = Runtime::of(origin)?;
         explain::check_header(bytes)?;
         let component = match cache.and_then(|cache| cache.find(&runtime.engine, bytes)) {
             Some(component) => component,
@@ -129,7 +191,7 @@ impl Compiled {
         let shape = component.component_type();
         let imports = shape.imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = shape.exports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
-        Ok(Self { component, lists, imports, exports })
+        Ok(Self { component, origin, imports, exports })
     }
 
     /// Instantiates it once, to find errors at `point` now rather than later.
@@ -143,13 +205,13 @@ impl Compiled {
         point: ExtensionPoint,
         limits: CallLimits,
     ) -> Result<Plugin, String> {
-        let runtime = runtime()?;
+        let runtime = Runtime::of(self.origin)?;
         if let Some(why) = explain::another_version(&self.imports, &self.exports) {
             return Err(why);
         }
         let explain = |error| explain::not_usable(point, &self.imports, &self.exports, &error);
         let pre = runtime.linker.instantiate_pre(&self.component).map_err(explain)?;
-        let guest = Guest { name: name.into(), limits, pre };
+        let guest = Guest { name: name.into(), origin: self.origin, limits, pre };
         let found = guest.enter(|store, instance| {
             let function = find(point, &self.component)?;
             check_types(point, function, store, instance)?;
@@ -159,7 +221,7 @@ impl Compiled {
             CallError::Mismatch(error) => explain(error),
             CallError::Failed(failure) => failure.to_string(),
         })?;
-        Ok(Plugin { guest, function, lists: self.lists })
+        Ok(Plugin { guest, function })
     }
 }
 
@@ -168,7 +230,6 @@ impl Compiled {
 pub(crate) struct Plugin {
     guest: Guest,
     function: ComponentExportIndex,
-    lists: Lists,
 }
 
 /// A component that can be instantiated, within limits.
@@ -176,6 +237,7 @@ pub(crate) struct Plugin {
 struct Guest {
     /// For logs and messages.
     name: Arc<str>,
+    origin: Origin,
     limits: CallLimits,
     pre: InstancePre<CallState>,
 }
@@ -194,10 +256,10 @@ impl Plugin {
         bytes: &[u8],
         point: ExtensionPoint,
         limits: CallLimits,
-        lists: Lists,
+        origin: Origin,
         cache: Option<&Cache>,
     ) -> Result<Self, String> {
-        Compiled::new(name, bytes, lists, cache)?.plugin(name, point, limits)
+        Compiled::new(name, bytes, origin, cache)?.plugin(name, point, limits)
     }
 
     /// Calls the plugin. Blocks for as long as its limits allow, so do not call it from async code.
@@ -215,7 +277,7 @@ impl Plugin {
     ) -> Result<Result<Q::Raw, String>, Failure> {
         let answer = self.guest.enter(|store, instance| {
             let function: Asked<'_, Q> = instance.get_typed_func(&mut *store, self.function)?;
-            let (answer,) = function.call(store, question.arguments(self.lists))?;
+            let (answer,) = function.call(store, question.arguments(self.guest.origin.lists()))?;
             Ok(answer)
         });
         answer.map_err(|error| match error {
@@ -238,7 +300,9 @@ impl Guest {
         &self,
         call: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, CallError> {
-        let runtime = runtime().map_err(|words| CallError::Failed(Failure::Other(words)))?;
+        let runtime =
+            Runtime::of(self.origin).map_err(|words| CallError::Failed(Failure::Other(words)))?;
+        let _running = runtime.ticker.run();
         let state = CallState::new(Arc::clone(&self.name), self.limits);
         let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| state);
@@ -251,7 +315,6 @@ impl Guest {
             Some(deadline) if Instant::now() >= deadline => Err(Trap::Interrupt.into()),
             _ => Ok(UpdateDeadline::Continue(1)),
         });
-        let _ticking = runtime.ticker.run();
         let result =
             self.pre.instantiate(&mut store).and_then(|instance| call(&mut store, &instance));
         result.map_err(|error| {
@@ -320,12 +383,33 @@ mod tests {
     }
 
     #[test]
+    fn calls_beyond_the_places_of_the_pool_wait_for_their_turn() {
+        let plugin = crate::source::load_embedded(ExtensionPoint::Selection, None).unwrap();
+        let select = Select {
+            context: facts::context(None, &[], LocalTime::ORDINARY),
+            job: facts::job(&JobDescription::unknown(JobType::Training)),
+            workers: Vec::new(),
+        };
+        let start = std::sync::Barrier::new(3 * POOLED_CALLS);
+        std::thread::scope(|scope| {
+            for _ in 0..3 * POOLED_CALLS {
+                scope.spawn(|| {
+                    start.wait();
+                    for _ in 0..50 {
+                        assert!(plugin.ask(&select).unwrap().choices.is_empty());
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn each_failure_has_its_message() {
         let bytes = std::fs::read(test_guests::dir().join("hostile-guest.wasm")).unwrap();
         let load = |timeout_ms| {
             let limits = CallLimits { timeout_ms, memory_mib: 64 };
-            let (point, lists) = (ExtensionPoint::Selection, Lists::PieceByPiece);
-            Plugin::load("hostile", &bytes, point, limits, lists, None).unwrap()
+            let (point, origin) = (ExtensionPoint::Selection, Origin::File);
+            Plugin::load("hostile", &bytes, point, limits, origin, None).unwrap()
         };
         let (endless, other) = (load(200), load(60_000));
         let peer: PeerInfo = serde_json::from_value(serde_json::json!({

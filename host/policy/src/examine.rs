@@ -6,8 +6,7 @@
 pub use super::cases::Case;
 
 use super::bindings::types::{Context, Property};
-use super::block::Lists;
-use super::component::{Compiled, Plugin};
+use super::component::{Compiled, Origin, Plugin};
 use super::detached::{self, within};
 use super::questions::order::OrderLine;
 use super::questions::{Check, EstimateDuration, Question, Select};
@@ -76,7 +75,7 @@ impl PluginFile {
     /// Never, unless the engine does not start.
     pub fn embedded(point: ExtensionPoint, cache: Option<&Path>) -> Result<Self, ExamineError> {
         let bytes = source::embedded_bytes(point).to_owned();
-        Self::new(source::embedded_name(point).into(), bytes, Lists::InOneBlock, cache)
+        Self::new(source::embedded_name(point).into(), bytes, Origin::Embedded, cache)
     }
 
     /// Like [`PluginFile::open`], with the cache of compiled plugins in the folder `cache`.
@@ -90,7 +89,7 @@ impl PluginFile {
         let open = move || {
             let bytes = source::read(&of)
                 .map_err(|source| ExamineError::Read { path: of.clone(), source })?;
-            Self::new(of, bytes, Lists::PieceByPiece, cache.as_deref())
+            Self::new(of, bytes, Origin::File, cache.as_deref())
         };
         within(detached::LIMIT, open).unwrap_or_else(|| {
             let limit_s = detached::LIMIT.as_secs();
@@ -102,13 +101,13 @@ impl PluginFile {
     fn new(
         path: PathBuf,
         bytes: Vec<u8>,
-        lists: Lists,
+        origin: Origin,
         cache: Option<&Path>,
     ) -> Result<Self, ExamineError> {
         let start = Instant::now();
         let cache = cache.and_then(source::open_cache);
         let name = options::name(&path);
-        let compiled = Compiled::new(&name, &bytes, lists, cache.as_ref())
+        let compiled = Compiled::new(&name, &bytes, origin, cache.as_ref())
             .map_err(|why| ExamineError::Unusable { path: path.clone(), why })?;
         let compiled_in = start.elapsed();
         Ok(Self {

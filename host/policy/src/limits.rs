@@ -128,21 +128,26 @@ impl ResourceLimiter for CallState {
     }
 }
 
-/// Advances an engine's epoch while at least one guest runs.
+/// Advances an engine's epoch while at least one guest runs, and bounds how many do.
 pub(crate) struct Ticker {
     running: Mutex<usize>,
-    wake: Condvar,
+    most: usize,
+    /// That a guest has begun.
+    begun: Condvar,
+    /// That a guest has ended.
+    ended: Condvar,
 }
 
 impl Ticker {
     /// Starts the ticking thread. It sleeps while no guest runs, and lives as long as the process, like
-    /// the engine.
-    pub(crate) fn start(engine: Engine) -> std::io::Result<Arc<Self>> {
-        let ticker = Arc::new(Self { running: Mutex::new(0), wake: Condvar::new() });
+    /// the engine. At most `most` guests run at once.
+    pub(crate) fn start(engine: Engine, most: usize) -> std::io::Result<Arc<Self>> {
+        let (begun, ended) = (Condvar::new(), Condvar::new());
+        let ticker = Arc::new(Self { running: Mutex::new(0), most, begun, ended });
         let this = Arc::clone(&ticker);
         std::thread::Builder::new().name("policy-ticker".into()).spawn(move || {
             loop {
-                this.wait_until_needed();
+                this.begun.wait_while(&mut this.running.lock(), |running| *running == 0);
                 std::thread::sleep(TICK);
                 engine.increment_epoch();
             }
@@ -150,14 +155,12 @@ impl Ticker {
         Ok(ticker)
     }
 
-    fn wait_until_needed(&self) {
-        self.wake.wait_while(&mut self.running.lock(), |running| *running == 0);
-    }
-
-    /// Ticks until the returned guard is dropped.
+    /// Ticks until the returned guard is dropped. Waits while too many guests run: each ends within its limits.
     pub(crate) fn run(&self) -> TickGuard<'_> {
-        *self.running.lock() += 1;
-        self.wake.notify_one();
+        let mut running = self.running.lock();
+        self.ended.wait_while(&mut running, |running| *running >= self.most);
+        *running += 1;
+        self.begun.notify_one();
         TickGuard(self)
     }
 }
@@ -168,5 +171,6 @@ pub(crate) struct TickGuard<'a>(&'a Ticker);
 impl Drop for TickGuard<'_> {
     fn drop(&mut self) {
         *self.0.running.lock() -= 1;
+        self.0.ended.notify_one();
     }
 }

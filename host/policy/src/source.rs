@@ -1,8 +1,7 @@
 //! Reads plugins, from files and from this program itself.
 
-use super::block::Lists;
 use super::cache::Cache;
-use super::component::Plugin;
+use super::component::{Origin, Plugin};
 use super::limits::CallLimits;
 use super::lock::Lock;
 use super::options::name;
@@ -47,7 +46,7 @@ pub(crate) fn load_embedded(
     cache: Option<&Cache>,
 ) -> Result<Plugin, String> {
     let (name, bytes) = (embedded_name(point), embedded_bytes(point));
-    Plugin::load(name, bytes, point, CallLimits::EMBEDDED, Lists::InOneBlock, cache)
+    Plugin::load(name, bytes, point, CallLimits::EMBEDDED, Origin::Embedded, cache)
 }
 
 /// The plugin folder with its lock and its cache. Cheap to clone.
@@ -103,7 +102,7 @@ pub(crate) fn compile(
     cache: Option<&Cache>,
 ) -> Result<Plugin, PolicyError> {
     let (key, name) = (point.key(), name(path));
-    let loaded = Plugin::load(&name, bytes, point, limits, Lists::PieceByPiece, cache)
+    let loaded = Plugin::load(&name, bytes, point, limits, Origin::File, cache)
         .map_err(|why| PolicyError::Unusable { key, path: path.to_owned(), why })?;
     tracing::info!(point = key, plugin = name, path = %path.display(), "policy plugin loaded");
     Ok(loaded)

@@ -2,17 +2,17 @@
 
 use super::*;
 use crate::bindings::types::Context;
-use crate::component::Plugin;
+use crate::component::{Origin, Plugin};
 use crate::limits::CallLimits;
 use crate::questions::order::OrderLine;
 use crate::questions::{Question, Select};
 use crate::{ExtensionPoint, LocalTime, facts};
 
-/// What the mirror sees of `question` when its lists come as `lists` says.
-fn mirrored<Q: Question>(question: &Q, lists: Lists) -> String {
+/// What the mirror sees of `question` when it comes from `origin`.
+fn mirrored<Q: Question>(question: &Q, origin: Origin) -> String {
     let bytes = std::fs::read(test_guests::dir().join("mirror-guest.wasm")).unwrap();
     let limits = CallLimits { timeout_ms: 60_000, memory_mib: 256 };
-    let mirror = Plugin::load("mirror", &bytes, Q::POINT, limits, lists, None).unwrap();
+    let mirror = Plugin::load("mirror", &bytes, Q::POINT, limits, origin, None).unwrap();
     match mirror.call(question).unwrap() {
         Ok(_) => panic!("a mirror only says what it was asked"),
         Err(seen) => seen,
@@ -20,8 +20,8 @@ fn mirrored<Q: Question>(question: &Q, lists: Lists) -> String {
 }
 
 fn assert_same<Q: Question>(question: &Q) {
-    let expected = mirrored(question, Lists::PieceByPiece);
-    assert_eq!(mirrored(question, Lists::InOneBlock), expected);
+    let expected = mirrored(question, Origin::File);
+    assert_eq!(mirrored(question, Origin::Embedded), expected);
 }
 
 /// Each case of a value, under keys of different lengths, so that what follows a text begins anywhere.
