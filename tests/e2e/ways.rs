@@ -254,7 +254,7 @@ fn without_a_path_every_attempted_way_is_named() {
     let ended = network.on(Machine::Client, || client.run());
     println!("no way at all: told after {:.1} s", ended.took.as_secs_f64());
     ended.assert_code(3).assert_says(&[
-        "gave no answer over UDP within 8 s, and the signaling server has no relay",
+        "gave no answer over UDP within 6 s, and the signaling server has no relay",
         "over WebRTC, no path to the other side was found",
         "switch on the signaling server's relay",
     ]);

@@ -22,8 +22,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-/// How long iroh is tried: a first packet that is lost is sent again after 0.3, 0.9, 2.1 and 4.5 s.
-const CALL_LIMIT: Duration = Duration::from_secs(8);
+/// How long iroh is tried: a first packet that is lost is sent again after 0.3, 0.9, 2.1 and 4.5 s, and the last one has
+/// a second and a half for its answer.
+const CALL_LIMIT: Duration = Duration::from_secs(6);
 /// How long iroh is tried before WebRTC joins.
 const HEAD_START: Duration = Duration::from_secs(1);
 
