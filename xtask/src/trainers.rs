@@ -105,7 +105,16 @@ impl Bench {
 
     fn options(&self) -> Result<()> {
         let filter = "test(/^(.*::)?every_(option|setting)_of_an_installed_sleap_nn_is_known$/)";
-        let mut test = cargo(&["nextest", "run", "--workspace", "--lib", "--run-ignored", "only"]);
+        let mut test = cargo(&[
+            "nextest",
+            "run",
+            "--workspace",
+            "--profile",
+            "by-hand",
+            "--lib",
+            "--run-ignored",
+            "only",
+        ]);
         test.args(["-E", filter]);
         call(test.env("SLEAP_NN", self.trainer.join("sleap-nn")))
     }
