@@ -55,6 +55,11 @@ impl Cluster {
         }
     }
 
+    /// Whether Slurm has the job.
+    pub fn has(&self, job: &JobId) -> bool {
+        !self.slurm.ask("squeue", &["--noheader", "--name", &name(job)]).trim().is_empty()
+    }
+
     /// The node that has the job, or the first one.
     fn node_of(&self, job: &JobId) -> usize {
         let node = self.slurm.ask("squeue", &["--noheader", "--format=%N", "--name", &name(job)]);

@@ -199,7 +199,11 @@ impl<'a> Round<'a> {
         let Some(job) = self.job() else { return false };
         match moment {
             Moment::Accepted => true,
-            Moment::Waits => matches!(job.state(), Some(JobState::Queued(_))),
+            Moment::Waits => {
+                let known = self.known().expect("it has a folder");
+                matches!(job.state(), Some(JobState::Queued(_)))
+                    && self.scene.has_submitted(&known.job)
+            }
             Moment::Ended => matches!(job.state(), Some(JobState::Finished(_))),
             Moment::Event { number } => job.event_count() >= number,
             Moment::Uploaded { percent } => {

@@ -129,6 +129,11 @@ impl Scene {
         self.on_cluster(Cluster::free);
     }
 
+    /// Whether the job waits where it will run: it is said to wait before Slurm has it.
+    pub fn has_submitted(&self, job: &JobId) -> bool {
+        self.on_cluster(|cluster| cluster.has(job)).unwrap_or(true)
+    }
+
     pub fn strike_cluster(&self, blow: Blow, job: &JobId) {
         self.on_cluster(|cluster| cluster.strike(blow, job)).expect("the plan says so");
     }
