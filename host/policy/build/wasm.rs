@@ -38,19 +38,25 @@ impl Workshop {
         }
     }
 
-    /// Builds the libraries of these packages, optimised by rustc's level `opt`. The options of
+    /// Makes modules of the libraries of these packages, optimised by rustc's level `opt`. The options of
     /// `configured` are as for `cargo --config`.
     pub fn build(&self, packages: &[&str], opt: &str, configured: &[&str]) -> Result<()> {
         check_target()?;
+        packages.iter().try_for_each(|package| self.build_one(package, opt, configured))
+    }
+
+    fn build_one(&self, package: &str, opt: &str, configured: &[&str]) -> Result<()> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command
-            .args(["build", "--release", "--locked", "--quiet", "--lib", "--target", TARGET])
+            .args(["rustc", "--release", "--locked", "--quiet", "--lib", "--target", TARGET])
+            // Only here: natively a library of this type has one name for all settings of the compiler, so that builds
+            // with other settings would break each other.
+            .args(["--crate-type", "cdylib", "--package", package])
             .arg("--manifest-path")
             .arg(self.root.join("Cargo.toml"))
             .arg("--target-dir")
             .arg(&self.target)
-            .args(packages.iter().flat_map(|package| ["--package", package]))
             .args(configured.iter().flat_map(|option| ["--config", option]))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -61,7 +67,7 @@ impl Workshop {
             command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
         }
         let status = command.status().context("cannot start cargo to build for WebAssembly")?;
-        ensure!(status.success(), "cargo could not build {packages:?} (its messages are above)");
+        ensure!(status.success(), "cargo could not build {package} (its messages are above)");
         Ok(())
     }
 
