@@ -29,7 +29,7 @@ use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
-    PeerIdentity, Servers, SignalingClient, SignalingError, SignalingEvent,
+    Events, PeerIdentity, Servers, SignalingClient, SignalingError,
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
 use sleap_rtc_trust::credential::Credential;
@@ -47,7 +47,7 @@ pub(crate) struct Entered {
     pub(crate) identity: PeerIdentity,
     pub(crate) room: Credential,
     pub(crate) signaling: SignalingClient,
-    pub(crate) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
+    pub(crate) events: Events,
 }
 
 /// Loads the policies that a worker asks, and compiles them before the first question.
@@ -281,7 +281,7 @@ fn metadata(capabilities: &Capabilities) -> Metadata {
     }
 }
 
-type Registered = (SignalingClient, tokio::sync::mpsc::Receiver<SignalingEvent>);
+type Registered = (SignalingClient, Events);
 
 async fn register(
     servers: &Servers,

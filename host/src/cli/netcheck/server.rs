@@ -11,10 +11,9 @@ use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use sleap_rtc_signaling::client::{
-    Endpoints, HttpApi, PeerIdentity, SignalingClient, SignalingError, SignalingEvent,
+    Endpoints, Events, HttpApi, PeerIdentity, SignalingClient, SignalingError,
 };
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How long each step may take. The requests in it have shorter deadlines of their own.
@@ -29,7 +28,7 @@ const PROXIES: [&str; 6] =
 /// A room with one member, which belongs to this check.
 pub(crate) struct Meeting {
     pub(crate) client: SignalingClient,
-    _events: mpsc::Receiver<SignalingEvent>,
+    _events: Events,
     server: Endpoints,
     room: RoomCredentials,
     api: HttpApi,
