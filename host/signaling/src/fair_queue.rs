@@ -106,9 +106,7 @@ mod tests {
     #[test]
     fn senders_take_turns_and_each_ones_frames_stay_in_order() {
         let mut queue = FairQueue::default();
-        for (sender, frame) in
-            [(1, "a0"), (1, "a1"), (1, "a2"), (2, "b0"), (3, "c0"), (2, "b1")]
-        {
+        for (sender, frame) in [(1, "a0"), (1, "a1"), (1, "a2"), (2, "b0"), (3, "c0"), (2, "b1")] {
             assert!(queue.push(&sender, frame, frame.len(), BOUNDS));
         }
         let all: Vec<&str> = std::iter::from_fn(|| queue.pop()).collect();

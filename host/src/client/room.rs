@@ -21,7 +21,7 @@ use sleap_rtc_protocol::signaling::{
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
-    Events, HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
+    Events, HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent, warn_of_apart,
 };
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
@@ -85,7 +85,10 @@ impl Room {
         config: &Config,
         credentials: Credential,
     ) -> Result<Self, ClientError> {
-        Self::enter(config, credentials, Connector::new(config).await?).await
+        let room_at_server = credentials.for_server();
+        let room = Self::enter(config, credentials, Connector::new(config).await?).await?;
+        warn_of_apart(&config.signaling, &room.signaling.server(), &room_at_server);
+        Ok(room)
     }
 
     /// Like [`Self::enter`], but only to look: without an endpoint and the server's relay.

@@ -1,6 +1,7 @@
 //! A peer's side of signaling: the HTTP calls ([`HttpApi`]), one registered WebSocket that
 //! reconnects by itself ([`SignalingClient`]), and a mailbox to pair with another device ([`Mailbox`]).
 
+mod apart;
 mod connection;
 mod dial;
 mod endpoints;
@@ -20,6 +21,7 @@ mod task;
 mod tls;
 mod websocket;
 
+pub use apart::{Apart, are_apart, warn_of_apart};
 pub use endpoints::{Address, Endpoints};
 pub use error::{
     CertificateProblem, ConnectError, ProxyError, ProxyName, SignalingError, TlsFailure,

@@ -123,8 +123,7 @@ impl SocketLink {
     pub(crate) fn deliver(&self, sender: &PeerId, frame: Utf8Bytes, limits: &Limits) -> bool {
         let mut outbox = self.0.outbox();
         let size_bytes = frame.len();
-        let fits =
-            !outbox.closed && outbox.frames.push(sender, frame, size_bytes, limits.queue());
+        let fits = !outbox.closed && outbox.frames.push(sender, frame, size_bytes, limits.queue());
         drop(outbox);
         if fits {
             self.0.filled.notify_one();

@@ -3,7 +3,9 @@
 use super::broker::{Cable, list, server, server_at, three_servers};
 use super::relay;
 use super::support::{Bare, TestServer, message, register, soon};
-use crate::client::{Events, Mailbox, MailboxNews, PeerIdentity, Roster, SignalingClient, SignalingEvent};
+use crate::client::{
+    Events, Mailbox, MailboxNews, PeerIdentity, Roster, SignalingClient, SignalingEvent,
+};
 use crate::store::Store;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::RoomCredentials;
