@@ -101,6 +101,21 @@ fn servers_that_do_not_share_their_rooms_are_named() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("do not share their rooms"), "{text}");
+
+    // A worker and a client that are given both say the same.
+    let (first, second) = (address(&one), address(&other));
+    let both = ["--signaling", &first, "--signaling", &second];
+    let worker = TestWorker::setup(&site, "worker").arguments(&both).start(&one);
+    wait_for("the warning of the worker", SOON, || {
+        worker.log().contains("do not share their rooms").then_some(())
+    });
+    let client =
+        site.client(&one).train(&fixture("train_single.zip")).session(worker.credentials());
+    let mut client = client.arguments(&both).start();
+    client.wait_stderr("the warning of the client", SOON, |text| {
+        text.contains("do not share their rooms").then_some(())
+    });
+    assert_eq!(client.wait(A_WHILE), 0, "{}", client.transcript());
 }
 
 #[test]

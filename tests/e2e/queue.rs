@@ -302,6 +302,34 @@ fn the_operator_ends_any_job_by_the_beginning_of_its_id() {
 }
 
 #[test]
+fn the_operator_cancels_a_job_whose_package_is_arriving() {
+    let site = Site::new();
+    let server = site.server();
+    let worker = TestWorker::setup(&site, "worker").start(&server);
+    let package = large_package(&site, 20_000_000);
+    let client = site.client(&server).train(&package).session(worker.credentials());
+    let mut client = client.arguments(&["--bwlimit", "1 MB/s"]).start();
+    let job = wait_for("the job that arrives", SOON, || {
+        let (_, jobs) = operate(&worker, &["jobs"], &[]);
+        let line = jobs.lines().find(|line| line.contains("arriving"))?;
+        Some(line.split_whitespace().next()?.to_owned())
+    });
+    let (code, text) = operate(&worker, &["stop"], &[&job]);
+    assert!(code == 5 && text.contains("cancel JOB --local"), "{text}");
+    let (code, text) = operate(&worker, &["cancel"], &[&job[..12]]);
+    assert!(code == 0 && text.contains("is cancelled"), "{text}");
+    assert_eq!(client.wait(SOON), 5, "{}", client.transcript());
+    let seen = client.transcript();
+    assert!(seen.contains("the worker's operator has cancelled the job"), "{seen}");
+    // Nothing is left, and the slot is free.
+    let (code, text) = operate(&worker, &["cancel"], &[&job]);
+    assert!(code == 2 && text.contains("no job"), "{text}");
+    let mut observer = Observer::join(&server, worker.credentials());
+    observer.wait_status(worker.peer_id(), "available", SOON);
+    assert_eq!(worker.trainer_starts().len(), 0);
+}
+
+#[test]
 fn only_the_operator_decides_and_a_job_that_runs_does_not_wait() {
     let site = Site::new();
     let server = site.server();

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`ranking`] | which worker gets a job, by the default policy |
 //! | [`words`] | facts in the words that the command line has too |
+//! | [`window`] | which pieces of a result are requested next |
 //! | `browser` | everything that a browser runs |
 //!
 //! One module serves the page itself and its engine. The engine is a Web Worker that reads, hashes and
@@ -16,4 +17,5 @@
 #[cfg(target_family = "wasm")]
 mod browser;
 pub mod ranking;
+pub mod window;
 pub mod words;

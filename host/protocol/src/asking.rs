@@ -118,6 +118,13 @@ impl Asking {
         (0..self.questions.len()).filter(is_late).collect()
     }
 
+    /// Whether only workers are left that should have answered by `now`.
+    pub fn waits_for_overdue_ones(&self, now: Instant) -> bool {
+        let is_left = |question: &&QuestionState| **question != QuestionState::Over;
+        let mut left = self.questions.iter().filter(is_left).peekable();
+        left.peek().is_some() && left.all(|q| q.age(now).is_some_and(|age| age >= OVERDUE))
+    }
+
     /// The job goes to the worker at `place`. Returns the others that were asked and may have reserved a
     /// slot. If that worker fails, they are asked again.
     pub fn release_others(&mut self, place: usize) -> Vec<usize> {
@@ -227,6 +234,19 @@ mod tests {
         let answers = [Answer::No(10), Answer::No(10), Answer::Yes(10)];
         assert_eq!(simulate(&answers), (Some(2), 30, 1));
         assert_eq!(simulate(&[Answer::No(10), Answer::Silence]), (None, 5_010, 1));
+    }
+
+    #[test]
+    fn it_is_known_when_only_late_answers_are_missing() {
+        let (mut asking, start) = (Asking::new(2), Instant::now());
+        assert_eq!(asking.next(start), Next::Ask(0));
+        assert!(!asking.waits_for_overdue_ones(start + OVERDUE), "the second was not asked");
+        assert_eq!(asking.next(start + STAGGER), Next::Ask(1));
+        asking.over(1);
+        assert!(!asking.waits_for_overdue_ones(start + STAGGER));
+        assert!(asking.waits_for_overdue_ones(start + OVERDUE));
+        asking.over(0);
+        assert!(!asking.waits_for_overdue_ones(start + OVERDUE), "nobody is left");
     }
 
     #[test]

@@ -340,6 +340,24 @@ pub enum DecodeError {
 }
 
 impl ServerMessage {
+    /// The peer that sent it. `None` if it is the server's own.
+    pub fn sender(&self) -> Option<&PeerId> {
+        match self {
+            Self::Offer(description) | Self::Answer(description) => Some(&description.sender),
+            Self::Candidate { sender, .. } => Some(sender),
+            Self::PeerMessage(message) => Some(&message.from_peer_id),
+            Self::Error(error) => error.sender.as_ref(),
+            Self::Unreadable(asked) => Some(&asked.sender),
+            Self::RegisteredAuth { .. }
+            | Self::PeerList { .. }
+            | Self::Watching { .. }
+            | Self::PeersChanged(_)
+            | Self::IceServers(_)
+            | Self::MetadataUpdated { .. }
+            | Self::Unknown => None,
+        }
+    }
+
     /// Decodes a frame from the server, including the `{"error": …}` of the old server.
     pub fn decode(text: &str) -> Result<Self, DecodeError> {
         if text.len() > MAX_FRAME_BYTES {

@@ -23,6 +23,7 @@
 //! ```
 
 pub mod client;
+mod fair_queue;
 pub mod filter;
 pub mod ice;
 pub mod identity;

@@ -6,7 +6,7 @@ use super::room::Room;
 use super::unreliable::Unreliable;
 use super::{ClientError, Join, or_interrupt};
 use crate::config::Config;
-use sleap_rtc_policy::{Choice, Policies, Remark, Selection};
+use sleap_rtc_policy::{Policies, Remark, Selection};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
 use sleap_rtc_protocol::signaling::PeerInfo;
@@ -28,11 +28,9 @@ pub async fn explain(
 
 /// Puts the workers that failed lately last, as a submission does, and says why.
 fn sink_unreliable(unreliable: &Unreliable, workers: &[WorkerFacts], selection: &mut Selection) {
-    let failed = |choice: &Choice| {
-        workers.get(choice.index).is_some_and(|worker| unreliable.contains(&worker.peer_id))
-    };
-    let (mut sunk, mut ranking): (Vec<Choice>, Vec<Choice>) =
-        std::mem::take(&mut selection.ranking).into_iter().partition(failed);
+    let ranking = std::mem::take(&mut selection.ranking);
+    let (mut ranking, mut sunk) =
+        unreliable.split(ranking, |choice| Some(&workers.get(choice.index)?.peer_id));
     for choice in &mut sunk {
         let text = "did not answer lately, so it is asked after the others".to_owned();
         choice.remarks.push(Remark { plugin: "sleap-rtc".into(), text });
@@ -58,6 +56,7 @@ pub async fn snapshot(
 mod tests {
     use super::*;
     use serde_json::json;
+    use sleap_rtc_policy::Choice;
 
     #[test]
     fn a_worker_that_did_not_answer_lately_is_last_and_the_reason_is_said() {

@@ -21,14 +21,14 @@ use sleap_rtc_protocol::signaling::{
 use sleap_rtc_protocol::text::Printable;
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
-    HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent,
+    Events, HttpApi, Roster, SignalingClient, SignalingError, SignalingEvent, warn_of_apart,
 };
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::goal::Goal;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -62,7 +62,7 @@ pub(crate) enum Offered {
 /// A registered client.
 pub(crate) struct Room {
     signaling: SignalingClient,
-    events: mpsc::Receiver<SignalingEvent>,
+    events: Events,
     connector: Connector,
     room_id: RoomId,
     /// Which workers are trusted. `None` in a room that trusts the server.
@@ -85,7 +85,10 @@ impl Room {
         config: &Config,
         credentials: Credential,
     ) -> Result<Self, ClientError> {
-        Self::enter(config, credentials, Connector::new(config).await?).await
+        let room_at_server = credentials.for_server();
+        let room = Self::enter(config, credentials, Connector::new(config).await?).await?;
+        warn_of_apart(&config.signaling, &room.signaling.server(), &room_at_server);
+        Ok(room)
     }
 
     /// Like [`Self::enter`], but only to look: without an endpoint and the server's relay.

@@ -249,11 +249,12 @@ impl Round<'_> {
             };
             self.skipped.add(worker, reason, &why);
         }
-        let (failed_lately, mut ranking): (Vec<_>, Vec<_>) = order
+        let order = order
             .into_iter()
             .map(|index| &workers[index])
-            .filter(|worker| !self.search.failed.contains(&worker.peer_id))
-            .partition(|worker| self.search.unreliable.contains(&worker.peer_id));
+            .filter(|worker| !self.search.failed.contains(&worker.peer_id));
+        let (mut ranking, failed_lately) =
+            self.search.unreliable.split(order, |worker| Some(&worker.peer_id));
         for worker in &failed_lately {
             info!(worker = %worker.peer_id, "the worker failed within the last ten minutes; asking it last");
         }
@@ -282,6 +283,11 @@ impl Round<'_> {
                     }
                 }
                 Next::Wait(until) => {
+                    if self.skipped.has(SkipReason::Reserved)
+                        && self.give_up_late(&asking, ranking).await
+                    {
+                        return Ok(None);
+                    }
                     let reply = self.room.reply(self.spec);
                     let Ok(reply) = tokio::time::timeout_at(until.into(), reply).await else {
                         continue;
@@ -330,6 +336,22 @@ impl Round<'_> {
             (None, Some(silent)) => self.offer(silent, false).await,
             (connected, _) => Ok(connected),
         }
+    }
+
+    /// Gives up the workers that should have answered, if no others are left: a slot that is only reserved
+    /// may be free before they answer. Returns whether that is so.
+    async fn give_up_late(&mut self, asking: &Asking, ranking: &[&WorkerFacts]) -> bool {
+        let now = Instant::now();
+        let late: Vec<_> = asking.overdue(now).into_iter().map(|place| ranking[place]).collect();
+        // An older program may be about to answer.
+        let is_over =
+            asking.waits_for_overdue_ones(now) && late.iter().all(|worker| worker.speaks_native);
+        if is_over {
+            for worker in late {
+                self.give_up(worker, &mut Vec::new()).await;
+            }
+        }
+        is_over
     }
 
     /// A worker has not answered.

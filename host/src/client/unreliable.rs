@@ -24,17 +24,40 @@ impl Unreliable {
     /// Reads the file in the client's state folder. An unreadable file counts as empty.
     pub(crate) fn load(state_dir: &Path) -> Self {
         let path = state_dir.join("unreliable-workers.json");
-        let failed_s = json_file::load(&path).ok().flatten().unwrap_or_default();
-        Self { path, failed_s }
+        let mut unreliable = Self { path, failed_s: BTreeMap::new() };
+        unreliable.load_again();
+        unreliable
     }
 
-    /// Whether `worker` has failed recently.
-    pub(crate) fn contains(&self, worker: &PeerId) -> bool {
-        self.failed_s.get(worker).is_some_and(|at_s| is_recent(*at_s))
+    /// Reads what other submissions have recorded meanwhile.
+    fn load_again(&mut self) {
+        if let Ok(Some(failed_s)) = json_file::load(&self.path) {
+            self.failed_s = failed_s;
+        }
+    }
+
+    /// When `worker` last failed, in seconds since 1970, if that was recently.
+    fn failed_at_s(&self, worker: &PeerId) -> Option<u64> {
+        self.failed_s.get(worker).copied().filter(|at_s| is_recent(*at_s))
+    }
+
+    /// Splits `ranking` into those that have not failed lately, and those that have. Among these the one
+    /// with the latest failure is last: on a busy machine even good workers fail once.
+    pub(crate) fn split<'w, T>(
+        &self,
+        ranking: impl IntoIterator<Item = T>,
+        worker: impl Fn(&T) -> Option<&'w PeerId>,
+    ) -> (Vec<T>, Vec<T>) {
+        let failed_at_s = |choice: &T| self.failed_at_s(worker(choice)?);
+        let (mut failed, fine): (Vec<T>, Vec<T>) =
+            ranking.into_iter().partition(|choice| failed_at_s(choice).is_some());
+        failed.sort_by_key(failed_at_s);
+        (fine, failed)
     }
 
     /// Records that `worker` did not answer, or disconnected.
     pub(crate) fn failed(&mut self, worker: &PeerId) {
+        self.load_again();
         self.failed_s.insert(worker.clone(), now_s());
         self.failed_s.retain(|_, at_s| is_recent(*at_s));
         while self.failed_s.len() > MAX_WORKERS {
@@ -47,6 +70,7 @@ impl Unreliable {
 
     /// Forgets the failures of `worker`, which has taken a job.
     pub(crate) fn worked(&mut self, worker: &PeerId) {
+        self.load_again();
         if self.failed_s.remove(worker).is_some() {
             self.save();
         }
@@ -80,17 +104,45 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let load = || Unreliable::load(folder.path());
         load().failed(&worker(1));
-        assert!(load().contains(&worker(1)) && !load().contains(&worker(2)));
+        let has_failed = |number| load().failed_at_s(&worker(number)).is_some();
+        assert!(has_failed(1) && !has_failed(2));
         load().worked(&worker(1));
-        assert!(!load().contains(&worker(1)));
+        assert!(!has_failed(1));
         let mut unreliable = load();
         for (number, at_s) in [(1, now_s() - REMEMBERED_S), (2, now_s() + 3600), (3, now_s() - 9)] {
             unreliable.failed_s.insert(worker(number), at_s);
         }
         assert_eq!(
-            [1, 2, 3].map(|number| unreliable.contains(&worker(number))),
+            [1, 2, 3].map(|number| unreliable.failed_at_s(&worker(number)).is_some()),
             [false, false, true]
         );
+    }
+
+    #[test]
+    fn whoever_failed_last_is_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut unreliable = Unreliable::load(folder.path());
+        for (number, ago_s) in [(1, 5), (2, 60), (4, 30)] {
+            unreliable.failed_s.insert(worker(number), now_s() - ago_s);
+        }
+        let workers: Vec<PeerId> = (0..5).map(worker).collect();
+        let (fine, failed) = unreliable.split(&workers, |worker| Some(*worker));
+        assert_eq!(fine, [&worker(0), &worker(3)]);
+        assert_eq!(failed, [&worker(2), &worker(4), &worker(1)]);
+    }
+
+    #[test]
+    fn submissions_at_the_same_time_lose_no_failure_of_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, mut other) =
+            (Unreliable::load(folder.path()), Unreliable::load(folder.path()));
+        one.failed(&worker(1));
+        other.failed(&worker(2));
+        one.worked(&worker(3));
+        other.worked(&worker(1));
+        let both = Unreliable::load(folder.path());
+        let failed = [1, 2].map(|number| both.failed_at_s(&worker(number)).is_some());
+        assert_eq!(failed, [false, true]);
     }
 
     #[test]

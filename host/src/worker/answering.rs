@@ -13,7 +13,7 @@ use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_protocol::workload::Estimate;
 use sleap_rtc_signaling::client::SignalingClient;
 use std::sync::Arc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// A job request that is being answered.
 pub(crate) struct Answering {
@@ -40,7 +40,8 @@ impl Answering {
         // A policy may have failed, and the room shows the number of failures.
         self.coordinator.facts_changed().await;
         match &verdict {
-            Ok(()) => info!(%peer, "accepted a job request; slot reserved"),
+            // Whoever asks again has the slot already, and the log says so.
+            Ok(()) => debug!(%peer, "accepted a job request"),
             Err(refusal) => info!(%peer, reason = %refusal.message, "refused a job request"),
         }
         let response = response(&self.context, self.status, request.job_id, verdict, estimate);

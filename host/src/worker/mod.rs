@@ -246,8 +246,10 @@ pub(crate) struct WorkerContext {
     pub(crate) hashes: Hashes,
     /// How long an upload waits for its client to reconnect.
     pub(crate) resume_within: Duration,
-    /// The packages that are arriving.
+    /// The packages that are arriving, and may move from one connection to the next.
     pub(crate) uploads: uploads::Uploads,
+    /// All jobs whose packages are arriving, also those of Python clients.
+    pub(crate) arriving: staged_job::ArrivingJobs,
     pub(crate) shared_root: Option<PathBuf>,
     /// Whether the operator allows no new jobs.
     pub(crate) maintenance: bool,

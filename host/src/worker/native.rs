@@ -4,8 +4,9 @@
 use super::coordinator::{CoordinatorHandle, HandoverStep, Launch};
 use super::error::{ConnectionError, refused};
 use super::job_right::{Shown, kept};
+use super::staged_job::{self, StagedJob};
 use super::uploads::{Successor, Upload};
-use super::{Client, Serves, admission, delivery, following, queue_status, staged_job};
+use super::{Client, Serves, admission, delivery, following, queue_status};
 use crate::blocking::blocking;
 use sleap_rtc_job::{Expected, JobError, JobFolder};
 use sleap_rtc_net::dialect::{DialectError, WorkerEnd};
@@ -128,7 +129,8 @@ async fn submit(
         }
     };
     let folder = upload.staged.folder().clone();
-    let handle = match stage(client, link, upload).await? {
+    let ended = upload.staged.ended();
+    let handle = match StagedJob::unless_ended(ended, stage(client, link, upload)).await? {
         Launch::Runs(handle) => handle,
         Launch::Submitted(_) | Launch::Waits => {
             queue_status::until_it_starts(client, link, &folder).await?

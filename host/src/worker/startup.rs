@@ -10,6 +10,7 @@ use super::job_right;
 use super::last_gpus::RememberedGpus;
 use super::peaks::Peaks;
 use super::slots::{self, SlotGpus, SlotsError};
+use super::staged_job::ArrivingJobs;
 use super::storage::DiskAlarm;
 use super::trainers::KnownTrainers;
 use super::trust::ClientCheck;
@@ -29,7 +30,7 @@ use sleap_rtc_protocol::queue::QueueLimits;
 use sleap_rtc_protocol::signaling::{IceServers, Metadata, PeerInfo, Role};
 use sleap_rtc_protocol::worker::WorkerStatus;
 use sleap_rtc_signaling::client::{
-    PeerIdentity, Servers, SignalingClient, SignalingError, SignalingEvent,
+    Events, PeerIdentity, Servers, SignalingClient, SignalingError, warn_of_apart,
 };
 use sleap_rtc_transfer::{Cache, Hashes, Limits, Pace};
 use sleap_rtc_trust::credential::Credential;
@@ -47,7 +48,7 @@ pub(crate) struct Entered {
     pub(crate) identity: PeerIdentity,
     pub(crate) room: Credential,
     pub(crate) signaling: SignalingClient,
-    pub(crate) events: tokio::sync::mpsc::Receiver<SignalingEvent>,
+    pub(crate) events: Events,
 }
 
 /// Loads the policies that a worker asks, and compiles them before the first question.
@@ -80,6 +81,7 @@ pub(crate) async fn enter(
     };
     let (signaling, events) = registered?;
     identity::remember(state, &config.signaling, &identity, &room)?;
+    warn_of_apart(&config.signaling, &signaling.server(), &room.for_server());
     Ok(Entered { identity, room, signaling, events })
 }
 
@@ -177,6 +179,7 @@ pub(crate) fn context(
     let limits = limits(&config.worker);
     job_right::forget_secrets(&config.worker.state_dir);
     let trust = ClientCheck::new(&config.worker, room, &capabilities.hostname)?;
+    let arriving = ArrivingJobs::default();
     Ok(WorkerContext {
         ice: config.ice.clone(),
         transport: config.transport,
@@ -189,7 +192,8 @@ pub(crate) fn context(
         runner,
         executor: executor(&config.worker),
         slurm: watch(&config.worker),
-        uploads: Uploads::new(limits.cache.clone()),
+        uploads: Uploads::new(limits.cache.clone(), arriving.clone()),
+        arriving,
         limits,
         hashes: Hashes::open(&config.worker.state_dir.join("hashes.sqlite"), SETTLED),
         resume_within: config.worker.resume_within,
@@ -281,7 +285,7 @@ fn metadata(capabilities: &Capabilities) -> Metadata {
     }
 }
 
-type Registered = (SignalingClient, tokio::sync::mpsc::Receiver<SignalingEvent>);
+type Registered = (SignalingClient, Events);
 
 async fn register(
     servers: &Servers,

@@ -4,7 +4,7 @@
 //! slot that the first connection holds. Only one connection has it at a time, so that only one writes
 //! into the job's folder.
 
-use super::staged_job::StagedJob;
+use super::staged_job::{ArrivingJobs, StagedJob};
 use parking_lot::Mutex;
 use sleap_rtc_job::JobFolder;
 use sleap_rtc_protocol::ids::JobId;
@@ -21,6 +21,7 @@ type ByJob = Arc<Mutex<HashMap<JobId, mpsc::Sender<Successor>>>>;
 pub(crate) struct Uploads {
     by_job: ByJob,
     cache: Option<Cache>,
+    arriving: ArrivingJobs,
 }
 
 /// A package that is arriving over one connection. Dropping it removes the job's folder.
@@ -47,8 +48,8 @@ impl Drop for UploadEntry {
 
 impl Uploads {
     /// An empty list. The files of abandoned uploads are moved to `cache`.
-    pub(crate) fn new(cache: Option<Cache>) -> Self {
-        Self { by_job: ByJob::default(), cache }
+    pub(crate) fn new(cache: Option<Cache>, arriving: ArrivingJobs) -> Self {
+        Self { by_job: ByJob::default(), cache, arriving }
     }
 
     /// Begins the upload of a job whose folder has just been created.
@@ -61,7 +62,7 @@ impl Uploads {
         drop(by_job);
         let registered = UploadEntry { job, uploads, sender };
         Upload {
-            staged: StagedJob::new(folder, self.cache.clone()),
+            staged: StagedJob::new(folder, self.cache.clone(), self.arriving.clone()),
             is_complete: false,
             successors,
             registered,

@@ -38,33 +38,6 @@ pub async fn find_package(job: &JobId) -> Option<Parcel> {
     Parcel::from_js(&found.ok()?)
 }
 
-/// Keeps a piece of a job's result. Returns it as it lies on the disk.
-///
-/// # Errors
-/// The browser keeps no more.
-pub async fn keep_piece(job: &JobId, piece: BlobHash, content: &Blob) -> Result<Blob, JsValue> {
-    let key: JsValue = format!("{job}/{piece}").into();
-    change(PIECES, |store| store.put_with_key(content, &key)).await?;
-    read(PIECES, |store| store.get(&key)).await?.dyn_into()
-}
-
-/// The pieces of a job's result that were kept.
-pub async fn find_pieces(job: &JobId) -> HashMap<BlobHash, Blob> {
-    let found = async {
-        let range = pieces_of(job)?;
-        let keys = read(PIECES, |store| store.get_all_keys_with_key(&range)).await?;
-        let contents = read(PIECES, |store| store.get_all_with_key(&range)).await?;
-        let (keys, contents) = (keys.dyn_into::<Array>()?, contents.dyn_into::<Array>()?);
-        let piece = |(key, content): (JsValue, JsValue)| {
-            let key = key.as_string()?;
-            let hash = key.split_once('/')?.1.to_owned().try_into().ok()?;
-            Some((hash, content.dyn_into().ok()?))
-        };
-        Ok::<_, JsValue>(keys.iter().zip(contents.iter()).filter_map(piece).collect())
-    };
-    found.await.unwrap_or_default()
-}
-
 /// Forgets everything about a job.
 pub async fn forget(job: &JobId) {
     forget_package(job).await;
@@ -111,29 +84,90 @@ async fn ask_for(
     mode: IdbTransactionMode,
     ask: impl FnOnce(&IdbObjectStore) -> Result<IdbRequest, JsValue>,
 ) -> Result<JsValue, JsValue> {
-    let database = open().await?;
-    let transaction = database.transaction_with_str_and_mode(store, mode)?;
-    let request = ask(&transaction.object_store(store)?)?;
-    let done = finished(&request).await;
-    database.close();
-    done
+    Database::open().await?.ask(store, mode, ask).await
 }
 
-async fn open() -> Result<IdbDatabase, JsValue> {
-    // The page's and the engine's thread each have their own.
-    let factory: IdbFactory = Reflect::get(&js_sys::global(), &"indexedDB".into())?.dyn_into()?;
-    let request = factory.open_with_u32(DATABASE, VERSION)?;
-    let opening = request.clone();
-    let make = Closure::once_into_js(move || {
-        if let Ok(database) = opening.result().map(JsCast::unchecked_into::<IdbDatabase>) {
-            for store in [PACKAGES, PIECES] {
-                // It is there already, or the request fails.
-                let _ = database.create_object_store(store);
+/// The open database. It closes when this is dropped.
+pub struct Database(IdbDatabase);
+
+impl Database {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The browser keeps nothing.
+    pub async fn open() -> Result<Self, JsValue> {
+        // The page's and the engine's thread each have their own.
+        let factory: IdbFactory =
+            Reflect::get(&js_sys::global(), &"indexedDB".into())?.dyn_into()?;
+        let request = factory.open_with_u32(DATABASE, VERSION)?;
+        let opening = request.clone();
+        let make = Closure::once_into_js(move || {
+            if let Ok(database) = opening.result().map(JsCast::unchecked_into::<IdbDatabase>) {
+                for store in [PACKAGES, PIECES] {
+                    // It is there already, or the request fails.
+                    let _ = database.create_object_store(store);
+                }
             }
-        }
-    });
-    request.set_onupgradeneeded(Some(make.unchecked_ref()));
-    Ok(finished(&request).await?.unchecked_into())
+        });
+        request.set_onupgradeneeded(Some(make.unchecked_ref()));
+        let database: IdbDatabase = finished(&request).await?.unchecked_into();
+        // A later version of the page, in another tab, must not wait for a download of this one. What cannot
+        // be kept any more stays in the memory.
+        let closing = database.clone();
+        let close = Closure::once_into_js(move || closing.close());
+        database.set_onversionchange(Some(close.unchecked_ref()));
+        Ok(Self(database))
+    }
+
+    /// Keeps a piece of a job's result. Returns it as it lies on the disk.
+    ///
+    /// # Errors
+    /// The browser keeps no more.
+    pub async fn keep_piece(
+        &self,
+        job: &JobId,
+        piece: BlobHash,
+        content: &Blob,
+    ) -> Result<Blob, JsValue> {
+        let key: JsValue = format!("{job}/{piece}").into();
+        let put = |store: &IdbObjectStore| store.put_with_key(content, &key);
+        self.ask(PIECES, IdbTransactionMode::Readwrite, put).await?;
+        self.ask(PIECES, IdbTransactionMode::Readonly, |store| store.get(&key)).await?.dyn_into()
+    }
+
+    /// The pieces of a job's result that were kept.
+    pub async fn find_pieces(&self, job: &JobId) -> HashMap<BlobHash, Blob> {
+        let found = async {
+            let (range, mode) = (pieces_of(job)?, IdbTransactionMode::Readonly);
+            let keys = self.ask(PIECES, mode, |store| store.get_all_keys_with_key(&range)).await?;
+            let contents = self.ask(PIECES, mode, |store| store.get_all_with_key(&range)).await?;
+            let (keys, contents) = (keys.dyn_into::<Array>()?, contents.dyn_into::<Array>()?);
+            let piece = |(key, content): (JsValue, JsValue)| {
+                let key = key.as_string()?;
+                let hash = key.split_once('/')?.1.to_owned().try_into().ok()?;
+                Some((hash, content.dyn_into().ok()?))
+            };
+            Ok::<_, JsValue>(keys.iter().zip(contents.iter()).filter_map(piece).collect())
+        };
+        found.await.unwrap_or_default()
+    }
+
+    async fn ask(
+        &self,
+        store: &str,
+        mode: IdbTransactionMode,
+        ask: impl FnOnce(&IdbObjectStore) -> Result<IdbRequest, JsValue>,
+    ) -> Result<JsValue, JsValue> {
+        let transaction = self.0.transaction_with_str_and_mode(store, mode)?;
+        let request = ask(&transaction.object_store(store)?)?;
+        finished(&request).await
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// What a request gives.

@@ -1,12 +1,15 @@
 //! A peer's side of signaling: the HTTP calls ([`HttpApi`]), one registered WebSocket that
 //! reconnects by itself ([`SignalingClient`]), and a mailbox to pair with another device ([`Mailbox`]).
 
+mod apart;
 mod connection;
 mod dial;
 mod endpoints;
 mod error;
+mod events;
 mod exchange;
 mod http;
+mod ignored;
 mod mailbox;
 mod proxy;
 mod reach;
@@ -18,10 +21,12 @@ mod task;
 mod tls;
 mod websocket;
 
+pub use apart::{Apart, are_apart, warn_of_apart};
 pub use endpoints::{Address, Endpoints};
 pub use error::{
     CertificateProblem, ConnectError, ProxyError, ProxyName, SignalingError, TlsFailure,
 };
+pub use events::Events;
 pub use exchange::{AnswerLimits, HttpAnswer, HttpRequest};
 pub use http::HttpApi;
 pub use mailbox::{Mailbox, MailboxError, MailboxNews};
@@ -50,8 +55,6 @@ use tokio_util::task::TaskTracker;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long leaving may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// The most messages that wait for the owner of the receiver. Further ones are dropped.
-const EVENT_QUEUE: usize = 1024;
 const COMMAND_QUEUE: usize = 64;
 /// The most changes of a watched list that wait for its owner. A list that is not read is no longer
 /// watched.
@@ -112,14 +115,14 @@ impl SignalingClient {
         role: Role,
         metadata: Metadata,
         cancel: CancellationToken,
-    ) -> Result<(Self, mpsc::Receiver<SignalingEvent>), SignalingError> {
+    ) -> Result<(Self, Events), SignalingError> {
         let (servers, peer_id) = (servers.into(), identity.peer_id.clone());
         let mut registration = Registration { identity, credentials, role, metadata };
         let first = first_connection(&servers, &mut registration);
         let opened = cancel.run_until_cancelled(first).await.ok_or(SignalingError::Closed)??;
         let Opened { server, connection, handed_out } = opened;
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
-        let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
+        let (event_sender, events) = events::events();
         let (newest, identity) = watch::channel(registration.identity.clone());
         let (newest_ice, ice) = watch::channel(IceServers::default());
         let has_page = handed_out.page;
@@ -128,7 +131,7 @@ impl SignalingClient {
             watch::channel(handed_out.relay.clone().map(|relay| relay.among(&servers)));
         let (newest_server, server) = watch::channel(server);
         let updates = Updates {
-            events,
+            events: event_sender,
             identity: newest,
             ice: newest_ice,
             relay: newest_relay,
@@ -142,7 +145,7 @@ impl SignalingClient {
         let task = tracker;
         let client =
             Self { peer_id, commands, identity, ice, relay, server, has_page, discovering, task };
-        Ok((client, event_queue))
+        Ok((client, events))
     }
 
     /// The peer id.

@@ -1,6 +1,8 @@
 //! The task that owns the WebSocket: serves it, and reconnects when it is lost.
 
 use super::connection::{self, HandedOut, Opened, Registration, encode};
+use super::events::EventSender;
+use super::ignored::Ignored;
 use super::relay::Relay;
 use super::roster::Change;
 use super::websocket::Connection;
@@ -58,7 +60,7 @@ pub(crate) struct ListPage {
 
 /// The channels on which the task publishes news.
 pub(crate) struct Updates {
-    pub(crate) events: mpsc::Sender<SignalingEvent>,
+    pub(crate) events: EventSender,
     pub(crate) identity: watch::Sender<PeerIdentity>,
     pub(crate) ice: watch::Sender<IceServers>,
     pub(crate) relay: watch::Sender<Option<Relay>>,
@@ -105,6 +107,9 @@ pub(crate) struct Task {
     watched: Option<WatchedPeers>,
     /// When to ask for the ICE servers again.
     ice_again: Option<Instant>,
+    malformed: Ignored,
+    /// Messages for which the owner's queue has no room.
+    dropped: Ignored,
 }
 
 impl Task {
@@ -115,7 +120,19 @@ impl Task {
         updates: Updates,
     ) -> Self {
         let (discovery, watched, ice_again) = (None, None, None);
-        Self { servers, registration, commands, updates, discovery, watched, ice_again }
+        let ignored = || Ignored::new(Instant::now());
+        let (malformed, dropped) = (ignored(), ignored());
+        Self {
+            servers,
+            registration,
+            commands,
+            updates,
+            discovery,
+            watched,
+            ice_again,
+            malformed,
+            dropped,
+        }
     }
 
     /// Serves until closed or cancelled, then closes the WebSocket.
@@ -138,11 +155,11 @@ impl Task {
             let Ended::Lost(wait) = self.serve(connection).await else { return };
             *slot = None;
             self.fail_discovery();
-            self.publish(SignalingEvent::Lost);
+            self.publish(SignalingEvent::Lost, 0);
             *slot = self.reconnect(wait).await;
             if let Some(connection) = slot {
                 self.watch_again(connection).await;
-                self.publish(SignalingEvent::Restored);
+                self.publish(SignalingEvent::Restored, 0);
             }
         }
     }
@@ -269,8 +286,14 @@ impl Task {
                 return self.notify_watcher(Change::Peers(changed));
             }
             Ok(ServerMessage::IceServers(handed_out)) => self.take_ice(handed_out),
-            Ok(message) => self.publish(SignalingEvent::Message(message)),
-            Err(error) => tracing::warn!(%error, "a frame from the signaling server is ignored"),
+            // Of a later version, for a later version.
+            Ok(ServerMessage::Unknown) => {}
+            Ok(message) => self.publish(SignalingEvent::Message(message), text.len()),
+            Err(error) => {
+                if let Some(count) = self.malformed.count(Instant::now()) {
+                    tracing::warn!(%error, count, "ignored malformed frames from the signaling server");
+                }
+            }
         }
         None
     }
@@ -389,11 +412,12 @@ impl Task {
         }
     }
 
-    /// Passes an event to the owner, or drops it if the queue is full. Waiting would stall the
-    /// connection, and any peer in the room could cause that.
-    fn publish(&self, event: SignalingEvent) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.updates.events.try_send(event) {
-            tracing::error!("dropped a signaling message, because the queue is full");
+    /// Passes an event to the owner, or drops it if its sender's share of the queue is full.
+    fn publish(&mut self, event: SignalingEvent, size_bytes: usize) {
+        if !self.updates.events.send(event, size_bytes)
+            && let Some(count) = self.dropped.count(Instant::now())
+        {
+            tracing::warn!(count, "dropped messages of peers that send more than can be read");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The limits on what a peer, a room or an address may use.
 
+use crate::fair_queue::Bounds;
 use std::time::Duration;
 
 /// The limits on what one peer, room or address may use. The limits for an address do not apply to
@@ -46,6 +47,13 @@ pub struct Limits {
 /// The longest frame of the protocol. A higher limit is useless, because no peer would read the
 /// frame.
 const MAX_FRAME_BYTES: usize = sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
+
+impl Limits {
+    /// The most that waits for a slow reader.
+    pub(crate) fn queue(&self) -> Bounds {
+        Bounds { frames: self.queue_frames, bytes: self.queue_bytes }
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {

@@ -4,7 +4,7 @@
 
 use super::Limits;
 use super::cluster::RemoteLink;
-use super::fair_queue::FairQueue;
+use crate::fair_queue::FairQueue;
 use crate::rooms::{ListChange, Listener};
 use crate::server::pending_changes::PendingChanges;
 use parking_lot::{Mutex, MutexGuard};
@@ -31,7 +31,7 @@ pub(crate) enum CloseReason {
 /// The queue of one socket.
 #[derive(Debug, Default)]
 struct Outbox {
-    frames: FairQueue,
+    frames: FairQueue<PeerId, Utf8Bytes>,
     /// Boxed, since most peers watch nothing.
     changes: Option<Box<PendingChanges>>,
     close_reason: Option<CloseReason>,
@@ -122,7 +122,8 @@ impl SocketLink {
     /// fills the queue is not its doing. One that does not read at all loses it (`socket::write`).
     pub(crate) fn deliver(&self, sender: &PeerId, frame: Utf8Bytes, limits: &Limits) -> bool {
         let mut outbox = self.0.outbox();
-        let fits = !outbox.closed && outbox.frames.push(sender, frame, limits);
+        let size_bytes = frame.len();
+        let fits = !outbox.closed && outbox.frames.push(sender, frame, size_bytes, limits.queue());
         drop(outbox);
         if fits {
             self.0.filled.notify_one();

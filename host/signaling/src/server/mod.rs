@@ -7,7 +7,6 @@
 mod addresses;
 mod cluster;
 mod descriptors;
-mod fair_queue;
 mod frame;
 mod http;
 mod limits;

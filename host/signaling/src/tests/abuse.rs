@@ -1,11 +1,11 @@
 //! Peers that lie, guess, flood and do not read.
 
-use super::support::{Bare, TestServer, register, soon};
+use super::support::{Bare, TestServer, message, register, soon};
 use crate::client::PeerIdentity;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::{RoomCredentials, RoomId, Token};
-use sleap_rtc_protocol::signaling::MAX_FRAME_BYTES;
+use sleap_rtc_protocol::signaling::{Filters, MAX_FRAME_BYTES, Role};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 #[tokio::test]
@@ -318,4 +318,40 @@ async fn a_peer_that_reads_nothing_loses_its_socket() {
     looker.send(json!({"type": "discover_peers"})).await;
     assert_eq!(looker.next().await["count"], 0);
     drop(deaf);
+}
+
+/// The owner of a worker's connection may be slow, for example on a machine that trains.
+#[tokio::test]
+async fn members_that_flood_a_slow_worker_keep_nobody_elses_frames_out() {
+    const FLOOD: usize = 900;
+    let server = TestServer::start().await;
+    let (worker_id, room) = server.room().await;
+    let (worker, mut at_worker) = server.client(&worker_id, &room, Role::Worker, json!({})).await;
+    for _ in 0..3 {
+        let (mut mallory, own) = server.member(&room).await;
+        let song = json!({
+            "type": "peer_message", "from_peer_id": own.peer_id, "to_peer_id": worker_id.peer_id,
+            "payload": {"app_message_type": "song"},
+        });
+        for _ in 0..FLOOD {
+            mallory.send(song.clone()).await;
+        }
+        mallory.send(json!({"type": "get_ice_servers", "from_peer_id": own.peer_id})).await;
+        while mallory.next().await["type"] != "ice_servers" {}
+    }
+    let (mut alice, alice_id) = server.member(&room).await;
+    alice.send(json!({"type": "candidate", "target": worker_id.peer_id})).await;
+    // The server has passed on all of it before it answers.
+    alice.send(json!({"type": "get_ice_servers", "from_peer_id": alice_id.peer_id})).await;
+    while alice.next().await["type"] != "ice_servers" {}
+    for earlier in 0.. {
+        let message = message(&mut at_worker).await;
+        if message.sender() == Some(&alice_id.peer_id) {
+            println!("{earlier} frames of the flood came first");
+            assert!(earlier < 50, "{earlier} frames of the flood came first");
+            return;
+        }
+        // This owner is slow: it asks the server something after each message.
+        worker.discover(Filters::default()).await.unwrap();
+    }
 }

@@ -3,7 +3,9 @@
 use super::broker::{Cable, list, server, server_at, three_servers};
 use super::relay;
 use super::support::{Bare, TestServer, message, register, soon};
-use crate::client::{Mailbox, MailboxNews, PeerIdentity, Roster, SignalingClient, SignalingEvent};
+use crate::client::{
+    Events, Mailbox, MailboxNews, PeerIdentity, Roster, SignalingClient, SignalingEvent,
+};
 use crate::store::Store;
 use serde_json::{Value, json};
 use sleap_rtc_protocol::ids::RoomCredentials;
@@ -15,7 +17,6 @@ use std::time::{Duration, Instant};
 use support::TestBroker;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
 /// What peers may take to meet again after the return of a broker.
 const AGAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -35,7 +36,7 @@ fn song(to: &PeerIdentity) -> Value {
 }
 
 /// Sends until it arrives; where the target is unknown so far, the sender is told so.
-async fn sings(from: &mut Bare, to: &PeerIdentity, events: &mut mpsc::Receiver<SignalingEvent>) {
+async fn sings(from: &mut Bare, to: &PeerIdentity, events: &mut Events) {
     soon("message", async {
         loop {
             from.send(song(to)).await;
@@ -57,9 +58,9 @@ async fn sings(from: &mut Bare, to: &PeerIdentity, events: &mut mpsc::Receiver<S
 struct Pair {
     worker: SignalingClient,
     worker_id: PeerIdentity,
-    events: mpsc::Receiver<SignalingEvent>,
+    events: Events,
     client: SignalingClient,
-    _client_events: mpsc::Receiver<SignalingEvent>,
+    _client_events: Events,
     roster: Roster,
     room: RoomCredentials,
 }

@@ -1,7 +1,7 @@
 //! Peers that know several servers. Here these share one store, so that only the peers' side is tested.
 
 use super::support::{TestServer, message, soon};
-use crate::client::{Endpoints, PeerIdentity, Servers, SignalingClient, SignalingEvent};
+use crate::client::{Endpoints, Events, PeerIdentity, Servers, SignalingClient, SignalingEvent};
 use crate::store::Store;
 use serde_json::json;
 use sleap_rtc_protocol::ids::RoomCredentials;
@@ -31,7 +31,7 @@ async fn join(
     servers: &Servers,
     identity: &PeerIdentity,
     room: &RoomCredentials,
-) -> (SignalingClient, mpsc::Receiver<SignalingEvent>) {
+) -> (SignalingClient, Events) {
     let (identity, room, cancel) = (identity.clone(), room.clone(), CancellationToken::new());
     let metadata = Metadata::default();
     SignalingClient::connect(servers.clone(), identity, room, Role::Worker, metadata, cancel)

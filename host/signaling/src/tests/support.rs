@@ -1,6 +1,6 @@
 //! A server on a free port, and its peers: raw sockets, and our client.
 
-use crate::client::{Endpoints, HttpApi, PeerIdentity, SignalingClient, SignalingEvent};
+use crate::client::{Endpoints, Events, HttpApi, PeerIdentity, SignalingClient, SignalingEvent};
 use crate::server::{self, ServerError, ServerOptions};
 use crate::store::Store;
 use futures_util::{SinkExt, StreamExt};
@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -79,7 +78,7 @@ impl TestServer {
         room: &RoomCredentials,
         role: Role,
         metadata: Value,
-    ) -> (SignalingClient, mpsc::Receiver<SignalingEvent>) {
+    ) -> (SignalingClient, Events) {
         let metadata: Metadata = serde_json::from_value(metadata).unwrap();
         let cancel = CancellationToken::new();
         let (identity, room) = (identity.clone(), room.clone());
@@ -224,7 +223,7 @@ impl Bare {
 }
 
 /// The next frame from our client.
-pub(crate) async fn message(events: &mut mpsc::Receiver<SignalingEvent>) -> ServerMessage {
+pub(crate) async fn message(events: &mut Events) -> ServerMessage {
     match soon("event", events.recv()).await {
         Some(SignalingEvent::Message(message)) => message,
         other => panic!("{other:?}"),

@@ -11,10 +11,9 @@ use sleap_rtc_base::clock::now_ms;
 use sleap_rtc_protocol::ids::{IdToken, RoomCredentials};
 use sleap_rtc_protocol::signaling::{Metadata, Role};
 use sleap_rtc_signaling::client::{
-    Endpoints, HttpApi, PeerIdentity, SignalingClient, SignalingError, SignalingEvent,
+    Apart, Endpoints, Events, HttpApi, PeerIdentity, SignalingClient, SignalingError, are_apart,
 };
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How long each step may take. The requests in it have shorter deadlines of their own.
@@ -29,7 +28,7 @@ const PROXIES: [&str; 6] =
 /// A room with one member, which belongs to this check.
 pub(crate) struct Meeting {
     pub(crate) client: SignalingClient,
-    _events: mpsc::Receiver<SignalingEvent>,
+    _events: Events,
     server: Endpoints,
     room: RoomCredentials,
     api: HttpApi,
@@ -71,24 +70,10 @@ pub(crate) async fn check(
 /// Whether the room of one server can be entered at the other, as peers do that are given both.
 async fn shares_rooms(first: &Meeting, further: &Meeting) -> Finding {
     let (one, other) = (first.server.option(), further.server.option());
-    let entering = async {
-        let identity = further.api.sign_in(None).await?;
-        let (room, cancel) = (first.room.clone(), CancellationToken::new());
-        let (server, nothing) = (further.server.clone(), Metadata::default());
-        SignalingClient::connect(server, identity, room, Role::Client, nothing, cancel).await
-    };
-    match PATIENCE.wait(&other, entering).await {
-        Ok(Ok((client, _))) => {
-            client.close().await;
-            Finding::ok("rooms", format!("{one} and {other} share their rooms"))
-        }
-        Ok(Err(SignalingError::RoomRefused { .. })) => Finding::fail(
-            "rooms",
-            format!(
-                "{one} and {other} do not share their rooms: who meets at one is not at the other"
-            ),
-            "name only one of them, or have both use one broker (`cluster` under [signaling])",
-        ),
+    let asking = are_apart(&first.server, &further.server, first.room.clone());
+    match PATIENCE.wait(&other, asking).await {
+        Ok(Ok(None)) => Finding::ok("rooms", format!("{one} and {other} share their rooms")),
+        Ok(Ok(Some(apart))) => Finding::fail("rooms", apart.to_string(), Apart::ADVICE),
         Ok(Err(error)) => Finding { check: "rooms", ..refused(&other, &error) },
         Err(_) => {
             let says = format!("{other} does not say whether it shares the rooms of {one}");

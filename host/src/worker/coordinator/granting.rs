@@ -66,6 +66,7 @@ impl Coordinator {
         };
         reserved.map_err(|refused| self.no_slot(refused))?;
         self.reservations.begin(caller, user, now);
+        info!(peer = %caller.peer, "a slot or a place in the queue is reserved");
         Ok(())
     }
 

@@ -53,7 +53,7 @@ use sleap_rtc_protocol::problems::Problems;
 use sleap_rtc_protocol::signaling::{MetadataPatch, ServerMessage};
 use sleap_rtc_protocol::standing::Caller;
 use sleap_rtc_protocol::worker::{QueueEvent, Refused, WorkerEvent, WorkerState, WorkerStatus};
-use sleap_rtc_signaling::client::{SignalingClient, SignalingEvent};
+use sleap_rtc_signaling::client::{Events, SignalingClient, SignalingEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -188,7 +188,7 @@ impl Coordinator {
     /// for the running jobs and their clients.
     pub(crate) async fn run(
         mut self,
-        mut events: mpsc::Receiver<SignalingEvent>,
+        mut events: Events,
         shutdown: CancellationToken,
         drain: bool,
     ) {
@@ -312,8 +312,11 @@ impl Coordinator {
             ServerMessage::Offer(offer) => self.on_offer(offer).await,
             ServerMessage::PeerMessage(message) => self.on_peer_message(message).await,
             ServerMessage::Unreadable(asked) => self.on_unreadable(asked).await,
-            ServerMessage::Error(error) => warn!(error = error.text(), "error from the server"),
-            // Candidates are part of the offers, and the signaling client handles the other answers.
+            ServerMessage::Error(error) if error.sender.is_none() => {
+                warn!(error = error.text(), "error from the server");
+            }
+            // Candidates are part of the offers, the signaling client handles the other answers, and this
+            // worker has asked no peer for anything.
             _ => {}
         }
     }

@@ -197,7 +197,9 @@ impl Coordinator {
         let waiting = self.waiting.get(job).map(|waiting| waiting.folder.clone());
         let entry = self.state.queue().get(job).map(|waiting| waiting.entry.clone());
         let Some((folder, entry)) = waiting.zip(entry) else {
-            let _ = reply.send(Decided::NotWaiting);
+            // A job whose package is arriving can only be removed.
+            let is_removed = decision == Decision::Remove && self.context.arriving.end(job);
+            let _ = reply.send(if is_removed { Decided::Done } else { Decided::NotWaiting });
             return;
         };
         info!(%job, ?decision, "the operator decides about a waiting job");

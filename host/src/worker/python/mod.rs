@@ -155,8 +155,9 @@ async fn run_job(
     }
     let (state_dir, peer) = (client.context.state_dir.clone(), client.caller.peer.clone());
     let folder = blocking(move || JobFolder::create(&state_dir, &spec, &peer, None)).await??;
-    let staged = StagedJob::new(folder.clone(), None);
-    let description = stage(client, link, introduction, &folder).await?;
+    let staged = StagedJob::new(folder.clone(), None, client.context.arriving.clone());
+    let staging = stage(client, link, introduction, &folder);
+    let description = StagedJob::unless_ended(staged.ended(), staging).await?;
     // Some clients do not name the type of their job.
     if introduction.job_type.is_none() {
         texts.set_job_type(description.job_type);

@@ -44,13 +44,13 @@ pub enum Reply {
     Piece,
     /// What the browser has of the result is known.
     Receiving,
-    /// The lists of the result are complete: these frames request all of it.
-    Wanted {
-        /// The frames.
-        frames: Vec<TransferFrame>,
-        /// The sum of all file sizes.
+    /// The lists of the result are complete, and this is the sum of all file sizes.
+    Listed {
+        /// In bytes.
         total_bytes: u64,
     },
+    /// These frames request the next pieces.
+    Want(Vec<TransferFrame>),
     /// The number of bytes of the result that have been verified.
     Verified(u64),
     /// All files of the result are complete. Their contents come along, in this order.

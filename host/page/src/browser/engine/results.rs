@@ -3,6 +3,7 @@
 use super::archive::{self, Known, Parts};
 use super::messages::ResultFile;
 use super::source;
+use crate::window::Window;
 use js_sys::Array;
 use sleap_rtc_package::pieces::is_piece;
 use sleap_rtc_protocol::frame::TransferFrame;
@@ -40,6 +41,7 @@ pub struct ArrivingResult {
     manifest: Option<Manifest>,
     /// The pieces that are not there yet, and in how many places each of them is.
     wanted: HashMap<BlobHash, (Piece, u64)>,
+    window: Window,
     incomplete: HashMap<BlobHash, IncomingPiece>,
     kept: HashMap<BlobHash, Blob>,
     /// How many pieces are on their way to the disk.
@@ -54,6 +56,7 @@ impl ArrivingResult {
             lists: IncomingLists::new(u64::MAX),
             manifest: None,
             wanted: HashMap::new(),
+            window: Window::default(),
             incomplete: HashMap::new(),
             kept,
             leaving: 0,
@@ -61,15 +64,11 @@ impl ArrivingResult {
         }
     }
 
-    /// Takes a frame of the lists. Once they are complete, returns the frames that request what is not
-    /// there yet, and the size of everything in bytes.
+    /// Takes a frame of the lists. Once they are complete, returns the size of everything in bytes.
     ///
     /// # Errors
     /// The lists make no sense.
-    pub fn list(
-        &mut self,
-        frame: TransferFrame,
-    ) -> Result<Option<(Vec<TransferFrame>, u64)>, ResultFault> {
+    pub fn list(&mut self, frame: TransferFrame) -> Result<Option<u64>, ResultFault> {
         let Some(manifest) = self.lists.take(frame)? else { return Ok(None) };
         // A further connection lists everything anew.
         self.lists = IncomingLists::new(u64::MAX);
@@ -84,13 +83,19 @@ impl ArrivingResult {
             let (_, places) = self.wanted.entry(piece.blake3).or_insert((piece, 0));
             *places += 1;
             if *places == 1 {
-                order.push(piece.blake3);
+                order.push(piece);
             }
         }
         let total_bytes = manifest.total_bytes();
         self.manifest = Some(manifest);
         self.verified_bytes = total_bytes - missing_bytes;
-        Ok(Some((want_frames(&order).collect(), total_bytes)))
+        self.window = Window::new(order);
+        Ok(Some(total_bytes))
+    }
+
+    /// The frames that request what may come next.
+    pub fn next_wants(&mut self) -> Vec<TransferFrame> {
+        want_frames(&self.window.request()).collect()
     }
 
     /// How much is there and verified, in bytes.
@@ -106,6 +111,7 @@ impl ArrivingResult {
     /// A piece has reached the disk, unless the browser keeps no more there.
     pub fn has_left(&mut self, piece: BlobHash, on_disk: Option<Blob>) {
         self.leaving = self.leaving.saturating_sub(1);
+        self.window.reached(&piece);
         self.kept.extend(on_disk.map(|blob| (piece, blob)));
     }
 
@@ -116,6 +122,9 @@ impl ArrivingResult {
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<Option<(BlobHash, Blob)>, ResultFault> {
         let chunk = Chunk::decode(bytes).ok_or(ResultFault::Content)?;
         let (piece, places) = *self.wanted.get(&chunk.piece).ok_or(ResultFault::Content)?;
+        if !self.window.is_requested(&chunk.piece) {
+            return Err(ResultFault::Content);
+        }
         let count = self.incomplete.len();
         let new = || IncomingPiece::of(&chunk);
         let incomplete = self.incomplete.entry(chunk.piece).or_insert_with(new);

@@ -3,7 +3,7 @@
 use super::messages::{Reply, Request};
 use super::packages::GivenPackage;
 use super::results::ArrivingResult;
-use crate::browser::database;
+use crate::browser::database::Database;
 use crate::browser::parcel::Parcel;
 use js_sys::{Array, ArrayBuffer, Uint8Array};
 use sleap_rtc_protocol::ids::JobId;
@@ -19,7 +19,15 @@ use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 /// What a session is about.
 enum Subject {
     Package(Box<GivenPackage>),
-    Result(JobId, Box<ArrivingResult>),
+    Result(Box<Download>),
+}
+
+/// A result, and where its pieces are kept.
+struct Download {
+    job: JobId,
+    result: ArrivingResult,
+    /// Open as long as the download. `None` where the browser keeps nothing.
+    database: Option<Rc<Database>>,
 }
 
 struct Server {
@@ -85,24 +93,23 @@ impl Server {
                 self.receive(id, job);
                 Ok(())
             }
-            Request::List(frame) => self.with_result(id, |_, result| {
-                let listed = result.list(frame).map_err(|fault| fault.to_string())?;
-                if let Some((frames, total_bytes)) = listed {
-                    self.say(id, &Reply::Wanted { frames, total_bytes });
-                    self.tell_if_complete(id, result)?;
-                }
-                Ok(())
+            Request::List(frame) => self.with_result(id, |download| {
+                let listed = download.result.list(frame).map_err(|fault| fault.to_string())?;
+                let Some(total_bytes) = listed else { return Ok(()) };
+                self.say(id, &Reply::Listed { total_bytes });
+                self.go_on(id, &mut download.result)
             }),
-            Request::Chunk => self.with_result(id, |job, result| {
+            Request::Chunk => self.with_result(id, |download| {
                 let bytes = Uint8Array::new(with.unchecked_ref::<ArrayBuffer>()).to_vec();
-                if let Some(piece) = result.chunk(&bytes).map_err(|fault| fault.to_string())? {
-                    self.say(id, &Reply::Verified(result.verified_bytes()));
-                    self.keep(id, job.clone(), piece);
+                let arrived = download.result.chunk(&bytes).map_err(|fault| fault.to_string())?;
+                if let Some(piece) = arrived {
+                    self.say(id, &Reply::Verified(download.result.verified_bytes()));
+                    self.keep(id, download, piece);
                 }
                 Ok(())
             }),
-            Request::Zip => self.with_result(id, |_, result| {
-                let zip = result.zip().map_err(|fault| fault.to_string())?;
+            Request::Zip => self.with_result(id, |download| {
+                let zip = download.result.zip().map_err(|fault| fault.to_string())?;
                 self.reply(id, &Reply::Zipped, &zip, &Array::new());
                 Ok(())
             }),
@@ -125,23 +132,31 @@ impl Server {
     fn receive(self: &Rc<Self>, id: u32, job: JobId) {
         let server = self.clone();
         spawn_local(async move {
-            let kept = database::find_pieces(&job).await;
-            let result = Subject::Result(job, Box::new(ArrivingResult::new(kept)));
-            server.subjects.borrow_mut().insert(id, result);
+            let database = Database::open().await.ok().map(Rc::new);
+            let kept = match &database {
+                Some(database) => database.find_pieces(&job).await,
+                None => HashMap::new(),
+            };
+            let download = Download { job, result: ArrivingResult::new(kept), database };
+            server.subjects.borrow_mut().insert(id, Subject::Result(Box::new(download)));
             server.say(id, &Reply::Receiving);
         });
     }
 
     /// Moves a piece from the memory to the disk.
-    fn keep(self: &Rc<Self>, id: u32, job: JobId, (piece, content): (BlobHash, Blob)) {
-        let server = self.clone();
+    fn keep(self: &Rc<Self>, id: u32, download: &Download, (piece, content): (BlobHash, Blob)) {
+        let (server, job) = (self.clone(), download.job.clone());
+        let database = download.database.clone();
         spawn_local(async move {
             // Where the browser keeps nothing, it stays in the memory.
-            let on_disk = database::keep_piece(&job, piece, &content).await.ok();
+            let on_disk = match database {
+                Some(database) => database.keep_piece(&job, piece, &content).await.ok(),
+                None => None,
+            };
             drop(content);
-            let done = server.with_result(id, |_, result| {
-                result.has_left(piece, on_disk);
-                server.tell_if_complete(id, result)
+            let done = server.with_result(id, |download| {
+                download.result.has_left(piece, on_disk);
+                server.go_on(id, &mut download.result)
             });
             if let Err(text) = done {
                 server.say(id, &Reply::Failed(text));
@@ -149,8 +164,13 @@ impl Server {
         });
     }
 
-    fn tell_if_complete(&self, id: u32, result: &ArrivingResult) -> Done {
+    /// Requests what may come next, or says that all is there.
+    fn go_on(&self, id: u32, result: &mut ArrivingResult) -> Done {
         if !result.is_complete() {
+            let wants = result.next_wants();
+            if !wants.is_empty() {
+                self.say(id, &Reply::Want(wants));
+            }
             return Ok(());
         }
         let contents = Array::new();
@@ -170,9 +190,9 @@ impl Server {
         }
     }
 
-    fn with_result(&self, id: u32, work: impl FnOnce(&JobId, &mut ArrivingResult) -> Done) -> Done {
+    fn with_result(&self, id: u32, work: impl FnOnce(&mut Download) -> Done) -> Done {
         match self.subjects.borrow_mut().get_mut(&id) {
-            Some(Subject::Result(job, result)) => work(job, result),
+            Some(Subject::Result(download)) => work(download),
             Some(Subject::Package(_)) => Err("these files are a package, not a result".into()),
             // Nobody waits for it any more.
             None => Ok(()),

@@ -48,8 +48,10 @@ pub async fn download(
             Either::Left(Received::Chunk(chunk)) => {
                 session.ask(&Request::Chunk, &chunk, true).map_err(broken)?;
             }
-            Either::Right((Reply::Wanted { frames, total_bytes }, _)) => {
+            Either::Right((Reply::Listed { total_bytes }, _)) => {
                 progress = Progress { total_bytes, ..Progress::default() };
+            }
+            Either::Right((Reply::Want(frames), _)) => {
                 frames.into_iter().try_for_each(|frame| talk.send_transfer(frame))?;
             }
             Either::Right((Reply::Verified(bytes), _)) => {
