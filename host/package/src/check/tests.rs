@@ -134,7 +134,7 @@ fn the_run_name_of_the_config_counts() {
         assert_eq!(names(&package), [expected], "{written}");
         let remarks = package.checked().remarks;
         assert!(remarks[0].contains("is not one plain name"), "{written}: {remarks:?}");
-        let package = Package::single().train(&format!("'trainer_config.run_name=\"{written}\"'"));
+        let package = Package::single().train(&format!("'trainer_config.run_name={written}'"));
         assert_eq!(names(&package), [expected], "{written}");
     }
 }
