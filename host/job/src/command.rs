@@ -4,7 +4,7 @@
 //! environment is small, because a configuration can leak any variable: Hydra expands `${oc.env:NAME}`.
 
 use sleap_rtc_package::script::{
-    ConfigOverride, Model, PathMap, Run, Track, Train, TrainLegacy, Value,
+    ConfigOverride, Model, PathMap, Run, Track, Train, TrainLegacy, Value, quoted,
 };
 use sleap_rtc_protocol::job::JobType;
 use sleap_rtc_protocol::path::RelPath;
@@ -360,10 +360,6 @@ fn setting_argument(setting: &ConfigOverride) -> String {
         Value::Text(value) => format!("++{}={}", setting.key, quoted(value)),
         Value::Removed => format!("~{}", setting.key),
     }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// The variables that a trainer sees: a fixed list, and those that the operator adds.

@@ -18,7 +18,7 @@ mod wandb;
 pub use known::is_newer;
 pub(crate) use known::needed;
 pub use model_types::TypedModel;
-pub use tracking::check_model;
+pub use tracking::{OUTPUTS, check_model};
 pub(crate) use videos::listed as listed_videos;
 
 use super::config::{Config, MAX_CONFIG_BYTES};

@@ -1,7 +1,7 @@
 //! Reads training configs: YAML of sleap-nn, or JSON of SLEAP up to 1.4.1.
 
 use super::script::{ConfigOverride, Value};
-use saphyr::{LoadableYamlNode, Yaml};
+use saphyr::{LoadableYamlNode, Mapping, Yaml};
 use sleap_rtc_protocol::text::Printable;
 use std::fmt;
 
@@ -17,6 +17,8 @@ const MAX_INDENT: usize = 100;
 /// How Python writes its own values, such as tuples.
 const PYTHON_TAG: &str = "!!python/";
 const OWN_PYTHON_TAG: &str = "!python/";
+/// The key under which a mapping takes over the entries of others.
+const MERGE: &str = "<<";
 /// The most characters of a value that an error quotes.
 const MAX_SHOWN_CHARS: usize = 80;
 const MAX_MODEL_TYPES: usize = 16;
@@ -44,6 +46,9 @@ impl<'t> Config<'t> {
         if has_python_tag(text) {
             return Err(format!("it has a tag `{PYTHON_TAG}…`, which trainers do not read"));
         }
+        if let Some(why) = unreadable(text) {
+            return Err(why);
+        }
         let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
         if documents.len() > 1 {
             return Err("it has several YAML documents (`---`), and trainers read one".to_owned());
@@ -52,9 +57,9 @@ impl<'t> Config<'t> {
         if let Some(why) = misread(&root) {
             return Err(why);
         }
-        match root.as_mapping() {
-            Some(_) => Ok(Self { root }),
-            None => Err("it is not a mapping of names to values".to_owned()),
+        match merged(root)? {
+            root @ Yaml::Mapping(_) => Ok(Self { root }),
+            _ => Err("it is not a mapping of names to values".to_owned()),
         }
     }
 
@@ -126,6 +131,30 @@ impl Settings<'_> {
             Some(setting) => setting.value.texts(),
             None => self.config.texts(key),
         }
+    }
+
+    /// The keys of the mapping at `key` that are set, after the script's changes.
+    pub fn keys_set(&self, key: &str) -> Vec<String> {
+        let mut set = self.config.keys_set(key).unwrap_or_default();
+        for change in self.changes {
+            let Some(below) = change.key.strip_prefix(key) else { continue };
+            let Some(below) = below.strip_prefix('.') else {
+                set.retain(|_| !below.is_empty());
+                continue;
+            };
+            let (name, is_whole) = match below.split_once('.') {
+                Some((name, _)) => (name, false),
+                None => (below, true),
+            };
+            let is_unset = change.value.is_none();
+            if is_whole || !is_unset {
+                set.retain(|own| own != name);
+            }
+            if !is_unset {
+                set.push(name.to_owned());
+            }
+        }
+        set
     }
 
     /// The text at the dotted `key`.
@@ -218,6 +247,11 @@ impl fmt::Display for Written {
 }
 
 impl Value {
+    /// Whether it leaves nothing under its key.
+    fn is_none(&self) -> bool {
+        matches!(self.written(), None | Some(Written::Null))
+    }
+
     /// The new value. `None` if there is none.
     pub(crate) fn written(&self) -> Option<Written> {
         match self {
@@ -269,13 +303,55 @@ fn misread(node: &Yaml<'_>) -> Option<String> {
     }
     let mut items = node.as_vec().into_iter().flatten();
     let mut entries = node.as_mapping().into_iter().flatten();
-    items.find_map(misread).or_else(|| {
-        entries.find_map(|(name, value)| match name.as_str() {
-            Some("<<") => {
-                Some("it has a merge key (`<<`): write out what it stands for".to_owned())
-            }
-            _ => misread(name).or_else(|| misread(value)),
-        })
+    let of_items = items.find_map(misread);
+    of_items.or_else(|| entries.find_map(|(name, value)| misread(name).or_else(|| misread(value))))
+}
+
+/// The same with each merge key (`<<`) replaced by what it stands for. Own entries come first, and then those
+/// of the first mapping that has them.
+fn merged(node: Yaml<'_>) -> Result<Yaml<'_>, String> {
+    let entries = match node {
+        Yaml::Sequence(items) => {
+            return Ok(Yaml::Sequence(items.into_iter().map(merged).collect::<Result<_, _>>()?));
+        }
+        Yaml::Mapping(entries) => entries,
+        other => return Ok(other),
+    };
+    let (mut own, mut others) = (Mapping::new(), Vec::new());
+    for (name, value) in entries {
+        match (name.as_str() == Some(MERGE), merged(value)?) {
+            (false, value) => drop(own.insert(name, value)),
+            (true, Yaml::Sequence(all)) => others.extend(all),
+            (true, one) => others.push(one),
+        }
+    }
+    for other in others {
+        let Yaml::Mapping(entries) = other else {
+            return Err(format!("its merge key (`{MERGE}`) takes a mapping, such as `*name`"));
+        };
+        for (name, value) in entries {
+            own.entry(name).or_insert(value);
+        }
+    }
+    Ok(Yaml::Mapping(own))
+}
+
+/// Why trainers would not read a text that the parser here reads: control characters, and tabs after a value.
+fn unreadable(text: &str) -> Option<String> {
+    let is_json = text.trim_start().starts_with('{');
+    let has_block = [": |", ": >", "- |", "- >"].iter().any(|start| text.contains(start));
+    let controls = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    let is_tabbed = |line: &str| {
+        let before = line.split('\t').next().filter(|before| before.len() < line.len());
+        before.is_some_and(|before| !before.contains(['#', '"', '\'']))
+    };
+    text.lines().enumerate().find_map(|(index, line)| {
+        let has = match line {
+            line if line.contains(controls) => "a control character",
+            line if !is_json && !has_block && is_tabbed(line) => "a tab outside of quotes",
+            _ => return None,
+        };
+        Some(format!("line {} has {has}, which trainers do not read: write spaces", index + 1))
     })
 }
 
@@ -340,6 +416,43 @@ mod tests {
             ["# was !!python/tuple\na: 1\n", "a: 'no !!python/tuple'\n", "a: 1 # !!python/x\n"]
         {
             assert!(Config::read(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn merge_keys_stand_for_the_entries_of_other_mappings() {
+        let anchors = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\n";
+        for (own, expected) in [
+            ("<<: *a", ["1", "2", ""]),
+            ("<<: *a\n  x: 9", ["9", "2", ""]),
+            ("x: 9\n  <<: [*b, *a]", ["9", "3", "4"]),
+            ("<<: {<<: *b, y: 7}", ["", "7", "4"]),
+        ] {
+            let text = format!("{anchors}c:\n  {own}\n");
+            let config = Config::read(&text).unwrap();
+            let found = ["c.x", "c.y", "c.z"].map(|key| config.texts(key).concat());
+            assert_eq!(found, expected, "{own}");
+            assert!(!config.has("c.<<"));
+        }
+        for wrong in ["<<: 1", "<<: [*a, 1]"] {
+            assert!(Config::read(&format!("{anchors}c:\n  {wrong}\n")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_trainers_do_not_read_is_named_with_its_line() {
+        for text in ["a: 1\nb: 2\t# c\n", "a: 1\nb: 2\t\n", "# c\na: x\x07\n", "a: 1\n\t\nb: 2\n"] {
+            let why = Config::read(text).err().unwrap();
+            assert!(why.starts_with("line 2 has "), "{text:?}: {why}");
+        }
+        for text in [
+            "a: \"x\ty\"\n",
+            "a: 1 #\tx\n",
+            "a: |\n  x\ty\n",
+            "{\n\t\"a\": 1\n}\n",
+            "\u{FEFF}a: 1\n",
+        ] {
+            assert!(Config::read(text).is_ok(), "{text:?}");
         }
     }
 

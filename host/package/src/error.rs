@@ -98,6 +98,12 @@ impl ArchiveError {
         Self::Read { path: path.to_owned(), source }
     }
 
+    /// The file at `path` is no archive of a kind that is read.
+    pub fn no_archive(path: &Path) -> Self {
+        let why = "it is neither a zip nor a tar; if it is compressed, unpack it first".to_owned();
+        Self::NotAZip { path: path.to_owned(), why }
+    }
+
     /// The same error, with `name` in place of the path of the archive at `path`.
     pub fn with_archive_name(mut self, path: &Path, name: &str) -> Self {
         if let Self::Read { path: named, .. }

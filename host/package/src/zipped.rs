@@ -23,6 +23,8 @@ const MAX_RATIO: u64 = 100;
 const MIN_BOMB_BYTES: u64 = 64 << 20;
 /// The size from which macOS' Archive Utility writes zips that only macOS can read.
 const MACOS_LIMIT_BYTES: u64 = 4 << 30;
+/// How zips begin, also one part of several.
+const MARK: &[u8] = b"PK";
 /// The bits of a Unix mode for the type of a file.
 const KIND_MASK: u32 = 0o170_000;
 
@@ -34,6 +36,8 @@ pub(crate) fn list(
 ) -> Result<(Vec<Member>, Vec<ArchiveError>), ArchiveError> {
     let unreadable = |cause| ArchiveError::read(name, cause);
     let mut reader = zip.open().map_err(unreadable)?;
+    let mut start = Vec::new();
+    reader.by_ref().take(MARK.len() as u64).read_to_end(&mut start).map_err(unreadable)?;
     let zip_bytes = reader.seek(SeekFrom::End(0)).map_err(unreadable)?;
     let records = BoundedReader { inner: reader, left: MAX_RECORD_BYTES };
     let not_a_zip = |why: String| ArchiveError::NotAZip { path: name.to_owned(), why };
@@ -43,6 +47,7 @@ pub(crate) fn list(
             "{error} (macOS' Archive Utility writes zips of over 4 GB that only macOS reads: \
              give the unpacked folder)"
         )),
+        ZipError::InvalidArchive(_) if start != MARK => ArchiveError::no_archive(name),
         ZipError::InvalidArchive(why) if why.contains("EOCD") => not_a_zip(
             "its end is missing, as when a copy or a download was cut off, or it is one part of \
              several"

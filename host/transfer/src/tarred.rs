@@ -59,12 +59,12 @@ pub(crate) fn unpack(path: &Path) -> Result<(TempDir, Vec<ArchiveError>), Archiv
     };
     let folder = tempfile::Builder::new().prefix("sleap-rtc-package-").tempdir();
     let folder = folder.map_err(|cause| ArchiveError::read(&std::env::temp_dir(), cause))?;
-    let damaged = |count: usize, why: io::Error| ArchiveError::NotAZip {
-        path: path.to_owned(),
-        why: match count {
-            // The reason would quote what is in the file.
-            0 => "it is neither a zip nor a tar; if it is compressed, unpack it first".to_owned(),
-            _ => format!("it is a tar that cannot be unpacked: {why}"),
+    let damaged = |count: usize, why: io::Error| match count {
+        // The reason would quote what is in the file.
+        0 => ArchiveError::no_archive(path),
+        _ => ArchiveError::NotAZip {
+            path: path.to_owned(),
+            why: format!("it is a tar that cannot be unpacked: {why}"),
         },
     };
     let mut left = MIN_BOMB_BYTES.max(tar_bytes.saturating_mul(MAX_RATIO));

@@ -18,12 +18,14 @@ const BY_TRACK: &str = "multi_class_";
 /// Where such heads say that they tell individuals apart by something else.
 const BY_IDENTITY: [&str; 2] = ["class_maps.class_output", "class_vectors.class_output"];
 /// The keys, in parts of a head, that name nodes of the skeleton.
-const NODES: [&str; 2] = ["anchor_part", "part_names"];
+const NODES: [&str; 2] = ["anchor_part", ALL_NODES];
+/// The one whose order is that of a model's channels, of which sleap-nn makes one for each node.
+const ALL_NODES: &str = "part_names";
 
 /// Refuses a head without one of its parts.
 pub(crate) fn check_parts(settings: &Settings<'_>) -> Result<(), String> {
     for (head, parts) in set_heads(settings) {
-        let set = settings.config.keys_set(&format!("{HEADS}.{head}")).unwrap_or_default();
+        let set = settings.keys_set(&format!("{HEADS}.{head}"));
         if let Some(lacking) = parts.iter().find(|part| !set.iter().any(|own| own == *part)) {
             return Err(format!(
                 "{HEADS}.{head} does not set {lacking}, and sleap-nn needs {}",
@@ -50,6 +52,15 @@ pub(crate) fn check_labels(settings: &Settings<'_>, labels: &Labels) -> Result<(
                     nodes.join(", ")
                 ));
             }
+            let differ = labels.nodes.as_ref().filter(|nodes| **nodes != written);
+            if let Some(nodes) = differ.filter(|_| key.ends_with(ALL_NODES) && !written.is_empty())
+            {
+                return Err(format!(
+                    "{key} must name all nodes of the labels' skeleton in their order ({}): write null, which \
+                     stands for them",
+                    nodes.join(", ")
+                ));
+            }
         }
         let by = BY_IDENTITY.iter().find_map(|key| settings.text(&format!("{HEADS}.{head}.{key}")));
         let by_track = head.starts_with(BY_TRACK) && by.is_none_or(|by| by == "track");
@@ -62,11 +73,10 @@ pub(crate) fn check_labels(settings: &Settings<'_>, labels: &Labels) -> Result<(
     Ok(())
 }
 
-/// The heads that the config sets. A script that changes heads is left to the trainer.
+/// The heads that are set, after the script's changes.
 fn set_heads(
     settings: &Settings<'_>,
 ) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    let is_changed = settings.changes.iter().any(|change| change.key.starts_with(HEADS));
-    let set = settings.config.keys_set(HEADS).filter(|_| !is_changed).unwrap_or_default();
+    let set = settings.keys_set(HEADS);
     PARTS.into_iter().filter(move |(head, _)| set.iter().any(|own| own == head))
 }

@@ -244,9 +244,9 @@ fn is_truth(text: &str) -> bool {
 /// Whether it is a whole number to Python or in YAML, which both allow `1_000`.
 fn is_int(text: &str) -> bool {
     let digits = text.trim().trim_start_matches(['+', '-']);
-    let is_prefixed = ["0x", "0o", "0b"].iter().any(|prefix| digits.starts_with(prefix));
     let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
-    is_prefixed || (!digits.is_empty() && are_digits)
+    // The parser here does not know binary numbers.
+    digits.starts_with("0b") || (!digits.is_empty() && are_digits)
 }
 
 fn float(text: &str) -> Option<f64> {

@@ -130,7 +130,10 @@ pub(crate) fn check_model(package: &dyn PackageFiles, folder: &RelPath) -> Resul
 
 /// Whether a text is a path that leaves the package.
 fn leads_out(text: &str) -> bool {
-    let is_path = text.len() > 1 && is_foreign(text);
+    // `a: b` is a text, and no path of Windows.
+    let is_drive = text.as_bytes().get(1) == Some(&b':');
+    let names_folder = |text: &str| text[2..].starts_with(['/', '\\']);
+    let is_path = text.len() > 1 && is_foreign(text) && (!is_drive || names_folder(text));
     is_path || text.starts_with("file:") || text.split(['/', '\\']).any(|part| part == "..")
 }
 
@@ -143,7 +146,7 @@ mod tests {
         for out in ["/home/ada/x.slp", "~/x", "C:\\x", "a/../../b", "..", "file:///etc/passwd"] {
             assert!(leads_out(out), "{out}");
         }
-        for inside in ["models/a", "a..b", "/", "1.0e-06", "https://host/x", ""] {
+        for inside in ["models/a", "a..b", "/", "1.0e-06", "https://host/x", "a: b", "c:", ""] {
             assert!(!leads_out(inside), "{inside}");
         }
     }

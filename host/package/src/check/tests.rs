@@ -134,6 +134,8 @@ fn the_run_name_of_the_config_counts() {
         assert_eq!(names(&package), [expected], "{written}");
         let remarks = package.checked().remarks;
         assert!(remarks[0].contains("is not one plain name"), "{written}: {remarks:?}");
+        let package = Package::single().train(&format!("'trainer_config.run_name={written}'"));
+        assert_eq!(names(&package), [expected], "{written}");
     }
 }
 
@@ -366,14 +368,14 @@ fn what_every_trainer_refuses_is_found_before() {
     ] {
         assert!(train(arguments).contains(why), "{arguments}: {}", train(arguments));
     }
-    for number in ["1_000", "0x10", "+3"] {
+    for number in ["1_000", "+3"] {
         Package::single().train(&format!("trainer_config.max_epochs={number}")).checked();
     }
     let changed = |key: &str, line: &str| Package::single().train("").config(key, line).refusal();
     for (key, line, why) in [
         ("centroid", "    centroid: {confmaps: 1}", "sets single_instance and centroid"),
         ("convnext", "    convnext: {a: 1}", "sets unet and convnext"),
-        ("max_epochs", "  <<: {max_epochs: 3}", "merge key"),
+        ("max_epochs", "  max_epochs: 3\t# more", "has a tab outside of quotes"),
         ("max_epochs", "  max_epochs: !!python/tuple [1]", "`!!python/"),
     ] {
         assert!(changed(key, line).contains(why), "{line}: {}", changed(key, line));
@@ -441,6 +443,10 @@ fn heads_have_their_parts_and_name_nodes_and_tracks_of_the_labels() {
             "part_names names zz, and the labels' skeleton has ",
         ),
         (
+            with("part_names: null", "part_names: [b, a]"),
+            "part_names must name all nodes of the labels' skeleton in their order (",
+        ),
+        (
             without(
                 "multi_class_bottomup",
                 with(head, "    multi_class_bottomup:\n      class_maps: {}\n      confmaps:\n"),
@@ -450,6 +456,30 @@ fn heads_have_their_parts_and_name_nodes_and_tracks_of_the_labels() {
     ] {
         assert!(package.refusal().contains(why), "{why}: {}", package.refusal());
     }
+}
+
+#[test]
+fn heads_that_the_script_changes_count_as_the_trainer_will_see_them() {
+    let heads = "model_config.head_configs";
+    let centroid = format!("++{heads}.centroid.confmaps.sigma=2.5");
+    let with = |arguments: &str| Package::single().train(arguments);
+    for (arguments, why) in [
+        (format!("{heads}.single_instance=null"), "exactly one of its entries, and it sets none"),
+        (format!("~{heads}.single_instance"), "it sets none"),
+        (centroid.clone(), "it sets single_instance and centroid"),
+        ("~model_config.backbone_config.unet".into(), "it sets none"),
+        (format!("~{heads}.nowhere"), "removes model_config.head_configs.nowhere (`~`)"),
+        (
+            format!("~{heads}.single_instance ++{heads}.bottomup.pafs.sigma=2"),
+            "needs confmaps and pafs",
+        ),
+        (format!("{heads}.single_instance.confmaps.part_names=[zz]"), "names zz"),
+    ] {
+        let message = with(&arguments).refusal();
+        assert!(message.contains(why), "{arguments}: {message}");
+    }
+    with(&format!("~{heads}.single_instance {centroid}")).checked();
+    with("~trainer_config.early_stopping trainer_config.lr_scheduler=null").checked();
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) const VIDEOS: [&str; 14] = [
 ];
 /// The endings of predictions for which sleap-nn has a format that it can write. It knows those of NWB
 /// (`.nwb`) and Label Studio (`.json`) too, and fails at them after the prediction.
-pub(crate) const OUTPUTS: [&str; 4] = ["slp", "h5", "geojson", "csv"];
+pub const OUTPUTS: [&str; 4] = ["slp", "h5", "geojson", "csv"];
 /// Options that select frames. The trainer would follow only the first of them.
 const CHOICES: [&str; 4] = [
     "--only_labeled_frames",

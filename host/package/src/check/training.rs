@@ -67,10 +67,9 @@ pub(crate) fn check(
     devices::fit(&config, train, site, remarks);
     wandb::fit(&config, train, site, remarks);
     let settings = Settings { config: &config, changes: &train.settings };
-    let name = match (train.run_name.take(), settings.text(RUN_NAME)) {
-        (Some(name), _) => name,
-        (None, Some(written)) => own_name(&written, train, remarks),
-        (None, None) => stem(&train.config.path).to_owned(),
+    let name = match train.run_name.take().or_else(|| settings.text(RUN_NAME)) {
+        Some(written) => own_name(&written, train, remarks),
+        None => stem(&train.config.path).to_owned(),
     };
     train.run_name = Some(name.clone());
     Ok(name)
@@ -81,10 +80,13 @@ fn check_values(settings: &Settings<'_>) -> Result<(), String> {
     if settings.count(EPOCHS) == Some(0) {
         return Err(format!("{EPOCHS} is 0, so it would train nothing"));
     }
+    let mut removed = settings.changes.iter().filter(|change| change.value == Value::Removed);
+    if let Some(change) = removed.find(|change| !settings.config.has(&change.key)) {
+        return Err(format!("the script removes {} (`~`), which it does not have", change.key));
+    }
     for key in ONE_OF {
-        let is_changed = settings.changes.iter().any(|change| change.key.starts_with(key));
-        let set = settings.config.keys_set(key).unwrap_or_default();
-        if set.len() != 1 && !is_changed {
+        let set = settings.keys_set(key);
+        if set.len() != 1 {
             let which = if set.is_empty() { "none".to_owned() } else { set.join(" and ") };
             return Err(format!("{key} must set exactly one of its entries, and it sets {which}"));
         }
@@ -92,7 +94,7 @@ fn check_values(settings: &Settings<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The name of the model's folder, where the config calls it `written`.
+/// The name of the model's folder, where the script or the config calls it `written`.
 fn own_name(written: &str, train: &Train, remarks: &mut Vec<String>) -> String {
     if let Some(name) = plain_name(written) {
         return name;

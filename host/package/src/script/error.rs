@@ -55,9 +55,6 @@ pub enum LineFault {
     /// It changes to a folder of another machine.
     #[error("`cd {0}` leaves the package; remove it")]
     Folder(String),
-    /// The run name is not one plain name.
-    #[error("the run name {0:?} is refused: it must be one plain file name")]
-    RunName(String),
     /// Something that the command needs is missing.
     #[error("it names no {0}")]
     Missing(&'static str),
@@ -79,6 +76,12 @@ pub enum LineFault {
          package, and remove the line"
     )]
     Program(String),
+    /// A program that is not known comes before a trainer.
+    #[error(
+        "`{0}` is not known to leave the trainer's command unchanged: write that command alone in the \
+         line, because the worker decides where and how it runs"
+    )]
+    Launcher(String),
     /// `timeout`, which would end the training.
     #[error("`timeout` is refused: a worker sets no time limit; stop the training instead")]
     TimeLimit,
@@ -104,6 +107,12 @@ pub enum LineFault {
     /// A setting has several values, each for a training of its own.
     #[error("the setting `{0}` has several values (a sweep), and a line trains once: give it one")]
     Sweep(String),
+    /// The value of a setting is a function of Hydra's.
+    #[error("the setting `{0}` is computed by a function of Hydra's: write its value")]
+    Function(String),
+    /// The command names more than one config.
+    #[error("it names the configs {0} and {1}, and a command trains one")]
+    TwoConfigs(String, String),
     /// The line has an unexpected word.
     #[error("the word {0:?} is not understood")]
     Word(String),

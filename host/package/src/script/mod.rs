@@ -19,7 +19,7 @@ pub use error::{LineFault, ScriptError};
 pub use paths::{Folder, NamedPath, is_foreign};
 pub use text::decode;
 pub use track::Frames;
-pub use train::{ListedJob, RUN_NAME, plain_name};
+pub use train::{ListedJob, RUN_NAME, plain_name, quoted};
 
 use reader::{Next, Reader};
 use shell::Word;
@@ -102,7 +102,7 @@ pub struct Train {
     pub config: NamedPath,
     /// The folder that the config's paths start from.
     pub folder: Folder,
-    /// The name of the folder below `models/`: always one plain name.
+    /// The name of the folder below `models/`, once it is known. As it is written until then.
     pub run_name: Option<String>,
     /// Settings that differ from the config.
     pub settings: Vec<ConfigOverride>,

@@ -1,7 +1,7 @@
 //! Finds the trainer that a command starts.
 
-use super::LineFault;
 use super::shell::{Word, assignment};
+use super::{LineFault, joined};
 
 /// The trainer that a command starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub(crate) struct FoundProgram<'a> {
 
 /// Programs that start other programs, after whose names a trainer may follow. The worker decides
 /// what they would set, such as an environment, a queue or a priority.
-const LAUNCHERS: [&str; 33] = [
+const LAUNCHERS: [&str; 41] = [
+    "aprun",
     "apptainer",
+    "arch",
     "caffeinate",
     "chrt",
     "command",
@@ -34,6 +36,7 @@ const LAUNCHERS: [&str; 33] = [
     "env",
     "exec",
     "hatch",
+    "ibrun",
     "ionice",
     "jsrun",
     "mamba",
@@ -48,15 +51,20 @@ const LAUNCHERS: [&str; 33] = [
     "pixi",
     "podman",
     "poetry",
+    "rye",
     "setsid",
     "singularity",
     "srun",
     "stdbuf",
+    "sudo",
+    "systemd-run",
     "taskset",
     "time",
     "unbuffer",
     "uv",
     "uvx",
+    "winpty",
+    "wsl",
     "xvfb-run",
 ];
 
@@ -134,6 +142,16 @@ pub(crate) fn find(words: &[Word]) -> Result<Option<FoundProgram<'_>>, LineFault
     let unnamed = (at..words.len()).find_map(|at| if is_named(at) { None } else { found(at) });
     // The options of some launchers have no value: `time -p sleap-nn train`.
     Ok(unnamed.or_else(|| (at..words.len()).find_map(found)))
+}
+
+/// Why a command that is not known is refused.
+pub(crate) fn refusal(words: &[Word]) -> LineFault {
+    let apart = words.iter().flat_map(|word| word.text.split_whitespace());
+    let apart: Vec<Word> = apart.map(|text| Word { text: text.into(), opaque: None }).collect();
+    match (1..apart.len()).find(|at| trainer(&apart[*at..]).is_some()) {
+        Some(at) => LineFault::Launcher(joined(&apart[..at])),
+        None => LineFault::Program(joined(words)),
+    }
 }
 
 /// The trainer at the start of `words`, and how many words name it.

@@ -110,16 +110,14 @@ impl Reader {
                 self.ignore(command);
             }
             _ if words.iter().all(|word| assignment(&word.text).is_some()) => {}
-            "sleap-nn" | "sleap" if words.get(1).is_some_and(|word| shows(&word.text)) => {
-                self.ignore(command);
-            }
+            "sleap-nn" | "sleap" if shows(&words[1..]) => self.ignore(command),
             "." | "source" if words.get(1).is_some_and(|word| !prepares(&word.text)) => {
                 return Err(LineFault::Program(joined(words)));
             }
             _ if is_without_effect(name, words) && command.writes_to.is_none() => {
                 self.ignore(command);
             }
-            _ => return Err(LineFault::Program(joined(words))),
+            _ => return Err(program::refusal(words)),
         }
         Ok(Next::Continue)
     }
@@ -233,6 +231,9 @@ fn prepares_environment(written: &str) -> bool {
 }
 
 /// Commands of `sleap-nn` that only print something.
-fn shows(word: &str) -> bool {
-    matches!(word, "--version" | "--help" | "-h" | "-v" | "doctor" | "diagnostic" | "system")
+fn shows(words: &[Word]) -> bool {
+    match words.first().map_or("", |word| word.text.as_str()) {
+        "--version" | "--help" | "-h" | "-v" => words.len() == 1,
+        word => matches!(word, "doctor" | "diagnostic" | "info" | "system"),
+    }
 }

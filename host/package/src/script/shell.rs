@@ -85,8 +85,7 @@ impl<'a> Lexer<'a> {
                     self.end_command()?;
                     self.line += 1;
                 }
-                // A no-break space comes from a web page or a text editor, and nobody sees it.
-                ' ' | '\t' | '\r' | '\u{A0}' => self.end_word(),
+                c if is_blank(c) => self.end_word(),
                 '#' if self.word.is_none() => while self.next_if(|c| c != '\n').is_some() {},
                 '\\' => self.escape(),
                 '\'' => self.single_quotes()?,
@@ -197,6 +196,9 @@ impl<'a> Lexer<'a> {
                 Some(1 + rest[1..].find(|c| !name(c)).unwrap_or(rest.len() - 1))
             }
             (_, Some(c)) if c.is_ascii_digit() || "#?$!-".contains(c) => Some(2),
+            // `$"…"` is a text to translate, and nobody translates it here.
+            (_, Some('"')) if !quoted => return Ok(()),
+            (_, Some('\'')) if !quoted => return Err(LineFault::Opaque("$'".into())),
             _ => Some(1),
         };
         let written = &rest[..length.ok_or(LineFault::Quotes)?];
@@ -339,21 +341,36 @@ impl<'a> Lexer<'a> {
         let options = command.words.iter().skip(1).take_while(is_option).count();
         let words = &command.words[if declares { 1 + options } else { 0 }..];
         if words.iter().all(|word| assignment(&word.text).is_some()) {
-            for word in words {
-                if let Some((name, value)) = assignment(&word.text) {
-                    let value = Word { text: value.into(), opaque: word.opaque.clone() };
-                    self.variables.insert(name.into(), value);
-                }
-            }
+            words.iter().for_each(|word| assign(&mut self.variables, word));
         }
         self.commands.push(command);
         Ok(())
     }
 }
 
-/// Splits an assignment, `NAME=value`.
+/// Whether a character is between words. Those that a shell does not know come from a web page or a text
+/// editor, and nobody sees them.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200B}' | '\u{FEFF}')
+}
+
+/// Sets the variable of an assignment, or appends to it.
+fn assign(variables: &mut HashMap<String, Word>, word: &Word) {
+    let Some((name, value)) = assignment(&word.text) else { return };
+    let mut new = Word { text: value.into(), opaque: word.opaque.clone() };
+    if word.text[name.len()..].starts_with('+')
+        && let Some(earlier) = variables.get(name)
+    {
+        new.text.insert_str(0, &earlier.text);
+        new.opaque = earlier.opaque.clone().or(new.opaque);
+    }
+    variables.insert(name.into(), new);
+}
+
+/// Splits an assignment, `NAME=value` or `NAME+=value`.
 pub(crate) fn assignment(word: &str) -> Option<(&str, &str)> {
     let (name, value) = word.split_once('=')?;
+    let name = name.strip_suffix('+').unwrap_or(name);
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     (starts && plain).then_some((name, value))

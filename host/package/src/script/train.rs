@@ -15,12 +15,13 @@ const LEGACY_PROGRESS_OPTIONS: &[&str] = &["--controller_port", "--gpu", "--publ
 const LEGACY_PROGRESS_FLAGS: &[&str] = &["--first-gpu", "--last-gpu", "--tensorboard", "--zmq"];
 
 pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
-    let (mut name, mut folder, mut settings) = (None, None, Vec::new());
-    let mut maps = Vec::new();
+    let (mut given, mut whole, mut name, mut folder) = (None, None, None, None);
+    let (mut settings, mut maps) = (Vec::new(), Vec::new());
     while let Some(argument) = words.next_argument()? {
         match argument {
             Argument::Option { name: option, inline } => match option.as_str() {
-                "--config-name" | "-c" | "--config" => name = value(words, inline)?,
+                "--config-name" | "-c" => name = value(words, inline)?,
+                "--config" => whole = value(words, inline)?,
                 "--config-dir" | "-d" | "--config-path" => folder = value(words, inline)?,
                 "--prefix-map" | "--video-path-map" => {
                     let old = inline.map_or_else(|| words.needed("path"), Ok)?;
@@ -28,16 +29,25 @@ pub(crate) fn parse(words: &mut Words<'_>) -> Result<Run, LineFault> {
                     let new = words.own_place(&new)?;
                     maps.push(PathMap { option, old, new });
                 }
+                // Only settings follow.
+                "--" => {}
                 _ => return Err(LineFault::Option(option)),
             },
-            Argument::Plain(yaml) if name.is_none() && !is_setting(&yaml) => name = Some(yaml),
             Argument::Plain(setting) if is_setting(&setting) || setting.starts_with('~') => {
                 settings.push(setting);
             }
+            Argument::Plain(yaml) if given.is_none() && name.is_none() => given = Some(yaml),
             Argument::Plain(word) => return Err(LineFault::Word(word)),
         }
     }
-    let config = config_path(words, folder.as_deref(), &name.ok_or(LineFault::Missing("config"))?)?;
+    // sleap-nn would pass over all but the first of them.
+    let folder = folder.filter(|_| given.is_none() && whole.is_none());
+    let mut configs = [given, whole, name].into_iter().flatten();
+    let config = configs.next().ok_or(LineFault::Missing("config"))?;
+    if let Some(other) = configs.next() {
+        return Err(LineFault::TwoConfigs(config, other));
+    }
+    let config = config_path(words, folder.as_deref(), &config)?;
     let folder = words.folder.clone();
     let (run_name, files, videos) = (None, Vec::new(), Vec::new());
     let mut run = Train { config, folder, run_name, settings: Vec::new(), files, maps, videos };
@@ -122,19 +132,29 @@ fn apply_value(run: &mut Train, key: String, value: &str) -> Result<(), LineFaul
                 apply_value(run, checked(&format!("{key}.{name}"))?, value.trim())?;
             }
         }
-        None if key == RUN_NAME => run.run_name = run_name(unquote(value))?,
         None if is_sweep(value) => return Err(LineFault::Sweep(key)),
+        None if calls(value, &FUNCTIONS) => return Err(LineFault::Function(key)),
+        None if key == RUN_NAME => run.run_name = run_name(Value::parse(value)),
         None => run.set(key, Value::parse(value)),
     }
     Ok(())
 }
 
+/// Hydra's functions that stand for several values, and for one.
+const SWEEPS: [&str; 4] = ["choice", "glob", "interval", "range"];
+const FUNCTIONS: [&str; 9] =
+    ["bool", "extend_list", "float", "int", "json_str", "shuffle", "sort", "str", "tag"];
+
 /// Whether Hydra would read several values: numbers with commas between them, or one of its functions.
 fn is_sweep(value: &str) -> bool {
-    const FUNCTIONS: [&str; 4] = ["choice(", "range(", "interval(", "glob("];
     let are_numbers =
         value.contains(',') && value.split(',').all(|part| part.trim().parse::<f64>().is_ok());
-    are_numbers || FUNCTIONS.iter().any(|function| value.starts_with(function))
+    are_numbers || calls(value, &SWEEPS)
+}
+
+fn calls(value: &str, functions: &[&str]) -> bool {
+    let name = value.trim().strip_suffix(')').and_then(|call| call.split_once('('));
+    name.is_some_and(|(name, _)| functions.contains(&name))
 }
 
 /// The entries of a mapping, between the commas outside of quotes and brackets.
@@ -183,15 +203,9 @@ fn unquote(value: &str) -> &str {
     inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }
 
-/// One plain name, or `None` for the words that mean "none".
-fn run_name(value: &str) -> Result<Option<String>, LineFault> {
-    if matches!(value, "" | "null" | "None") {
-        return Ok(None);
-    }
-    match plain_name(value) {
-        Some(name) => Ok(Some(name)),
-        None => Err(LineFault::RunName(value.chars().take(120).collect())),
-    }
+/// The name of a run, or `None` for the words that mean "none".
+fn run_name(value: Value) -> Option<String> {
+    Some(value.text()).filter(|name| !matches!(name.as_str(), "" | "null" | "None"))
 }
 
 /// The text, if it is one plain name of a folder.
@@ -204,27 +218,23 @@ impl Value {
     /// Parses a value in Hydra's grammar. Everything else is text, as its author meant it: SLEAP
     /// 1.6.0 wrote `a.n=12` without quotes.
     pub fn parse(text: &str) -> Self {
-        let quoted = |q: char| {
-            let inner = text.strip_prefix(q).and_then(|rest| rest.strip_suffix(q));
-            inner.filter(|inner| !inner.contains(q) && !inner.ends_with('\\'))
-        };
-        if let Some(inner) = quoted('"').or_else(|| quoted('\'')) {
-            return Self::Text(inner.to_owned());
+        let text = text.trim();
+        if let Some(inner) = quoted_text(text, '"').or_else(|| quoted_text(text, '\'')) {
+            return Self::Text(inner);
         }
         let is_list = text.starts_with('[') && text.ends_with(']')
             || text.starts_with('{') && text.ends_with('}');
         match text {
             text if is_bare(text) => Self::Bare(text.to_owned()),
             text if is_list && is_balanced(text) => Self::Bare(text.to_owned()),
-            text => Self::Text(text.to_owned()),
+            text => Self::Text(without_escapes(text)),
         }
     }
 
     /// A list of texts.
     pub fn list(texts: &[String]) -> Self {
-        let quoted =
-            |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-        Self::Bare(format!("[{}]", texts.iter().map(quoted).collect::<Vec<_>>().join(",")))
+        let quoted: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+        Self::Bare(format!("[{}]", quoted.join(",")))
     }
 
     /// Its text, or its texts if it is a list.
@@ -234,12 +244,67 @@ impl Value {
             Self::Bare(list) if list.starts_with('[') => {
                 let inner = list.trim_start_matches('[').trim_end_matches(']');
                 let items = items(inner).map(str::trim).filter(|item| !item.is_empty());
-                items.map(|item| unquote(item).to_owned()).collect()
+                items.map(|item| Self::parse(item).text()).collect()
             }
             Self::Bare(word) if word.parse::<f64>().is_ok() => vec![word.clone()],
             Self::Bare(_) | Self::Removed => Vec::new(),
         }
     }
+
+    /// What it says, in Hydra's grammar if it is not a text.
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) | Self::Bare(text) => text,
+            Self::Removed => String::new(),
+        }
+    }
+}
+
+/// A text in double quotes, as Hydra reads it. Only backslashes before a quote or at the end escape anything.
+pub fn quoted(text: &str) -> String {
+    let (mut quoted, mut backslashes) = (String::from('"'), 0);
+    for c in text.chars() {
+        if c == '"' {
+            quoted.push_str(&"\\".repeat(backslashes + 1));
+        }
+        backslashes = if c == '\\' { backslashes + 1 } else { 0 };
+        quoted.push(c);
+    }
+    quoted.push_str(&"\\".repeat(backslashes));
+    quoted.push('"');
+    quoted
+}
+
+/// The content of a text in quotes, if it is one. The opposite of [`quoted`].
+fn quoted_text(text: &str, quote: char) -> Option<String> {
+    let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
+    let (mut content, mut backslashes) = (String::new(), 0);
+    for c in inner.chars() {
+        match c {
+            '\\' => {
+                backslashes += 1;
+                continue;
+            }
+            // The text would end here.
+            c if c == quote && backslashes % 2 == 0 => return None,
+            c if c == quote => content.push_str(&"\\".repeat(backslashes / 2)),
+            _ => content.push_str(&"\\".repeat(backslashes)),
+        }
+        content.push(c);
+        backslashes = 0;
+    }
+    content.push_str(&"\\".repeat(backslashes / 2));
+    (backslashes % 2 == 0).then_some(content)
+}
+
+/// A text without quotes, as Hydra reads it.
+fn without_escapes(text: &str) -> String {
+    let (mut plain, mut chars) = (String::new(), text.chars().peekable());
+    while let Some(c) = chars.next() {
+        let escaped = chars.next_if(|next| c == '\\' && "\\()[]{}:=, \t".contains(*next));
+        plain.push(escaped.unwrap_or(c));
+    }
+    plain
 }
 
 /// The items of a list, between the commas outside of quotes.

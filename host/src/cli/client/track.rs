@@ -7,6 +7,7 @@ use super::paths::folders_matching;
 use super::submit_args::SubmitArgs;
 use super::train::{existing, found};
 use crate::config::Overrides;
+use sleap_rtc_package::check::OUTPUTS;
 use sleap_rtc_package::script::Frames;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -186,9 +187,6 @@ impl TrackArgs {
     }
 }
 
-/// The endings of files in which sleap-nn can save predictions.
-const FORMATS: [&str; 5] = ["slp", "nwb", "json", "h5", "geojson"];
-
 /// A free name for predictions, so that they do not replace others.
 fn free_output() -> PathBuf {
     let numbered = (1..).map(|number| PathBuf::from(format!("predictions-{number}.slp")));
@@ -209,16 +207,16 @@ fn check_output(output: &Path, data: &Path) -> Result<(), Failure> {
         Err(_) if output.as_os_str().as_encoded_bytes().ends_with(b"/") => {
             "names a folder, not a file"
         }
-        _ if !names_format(output) => "must end with .slp, or with .nwb, .json, .h5 or .geojson",
+        _ if !names_format(output) => "must end with .slp, .h5, .geojson or .csv",
         _ => return Ok(()),
     };
     Err(Failure::usage(format!("--output: {shown} {what}")))
 }
 
-/// Whether the ending is one by which sleap-nn chooses a format.
+/// Whether the ending is one by which sleap-nn chooses a format that it can write.
 fn names_format(output: &Path) -> bool {
     let ending = output.extension().and_then(OsStr::to_str).unwrap_or_default();
-    FORMATS.iter().any(|format| format.eq_ignore_ascii_case(ending))
+    OUTPUTS.iter().any(|format| format.eq_ignore_ascii_case(ending))
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {

@@ -159,7 +159,9 @@ fn a_damaged_zip_is_named_as_such() {
     let (_work, path) = work();
     let whole = fs::read(fixture("train_single.zip")).unwrap();
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    refused(&path, "is not a zip file");
+    refused(&path, "is not a zip file that can be read: its end is missing");
+    fs::write(&path, b"\x89PNG\r\n\x1A\n or another file").unwrap();
+    refused(&path, "it is neither a zip nor a tar");
     // A change of any byte of a stored file's content is noticed.
     zip(&path, &[("one", 0o100644, b"some text")], CompressionMethod::Stored);
     patch(&path, b"some text", b"some test");

@@ -78,6 +78,9 @@ fn values_are_of_the_type_that_the_trainer_wants() {
         ("data_config.preprocessing.crop_size=None", "a whole number"),
         ("data_config.augmentation_config.geometric.rotation_max=200", "wants <=180"),
         ("trainer_config.eval.frequency=0", "wants >=1"),
+        ("trainer_config.seed=-1", "wants >=0"),
+        ("trainer_config.seed=0x10", "a whole number"),
+        ("trainer_config.train_data_loader.num_workers=-1", "wants >=0"),
     ] {
         let why = checked("name: x\n", &[setting], None).unwrap_err();
         assert!(why.contains(wanted), "{setting}: {why}");
@@ -90,6 +93,7 @@ fn values_are_of_the_type_that_the_trainer_wants() {
         "trainer_config.optimizer.lr=1",
         "trainer_config.optimizer.lr=\"1e-3\"",
         "trainer_config.run_name=5",
+        "trainer_config.train_data_loader.num_workers=auto",
         "trainer_config.lr_scheduler=null",
         "trainer_config.seed=null",
         "data_config.train_labels_path=[5]",
