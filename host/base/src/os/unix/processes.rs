@@ -109,7 +109,7 @@ pub fn before_each_suspension(work: impl Fn() + Send + 'static) -> io::Result<()
     Ok(())
 }
 
-/// A process that runs apart from this one, and everything that it starts.
+/// A process that runs apart from this one, and everything that it starts. Dropping the value ends all of it.
 #[derive(Debug)]
 pub struct ProcessGroup(Option<Pid>);
 
@@ -128,6 +128,12 @@ impl ProcessGroup {
     pub fn kill(&self) {
         // It may have ended.
         let _ = self.0.map(|group| kill_process_group(group, rustix::process::Signal::KILL));
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

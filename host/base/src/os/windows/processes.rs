@@ -70,7 +70,7 @@ pub fn before_each_suspension(_work: impl Fn() + Send + 'static) -> io::Result<(
     Ok(())
 }
 
-/// A process that runs apart from this one, and everything that it starts.
+/// A process that runs apart from this one, and everything that it starts. Dropping the value ends all of it.
 #[derive(Debug)]
 pub struct ProcessGroup(Option<u32>);
 
@@ -92,6 +92,12 @@ impl ProcessGroup {
         kill.args(["/T", "/F", "/PID", &id.to_string()]);
         // It may have ended.
         let _ = kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
