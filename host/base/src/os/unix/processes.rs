@@ -14,14 +14,14 @@ const ARGUMENTS_FIELD: usize = 45;
 
 /// The requests to this process to end. While it exists, they do not end it by themselves.
 #[derive(Debug)]
-pub struct Requests {
+pub struct EndRequests {
     interrupts: Signal,
     terminations: Signal,
     /// SIGHUP, if it is a request to end.
     hang_ups: Option<Signal>,
 }
 
-impl Requests {
+impl EndRequests {
     /// Listens for SIGINT and SIGTERM. Needs a runtime of tokio.
     ///
     /// # Errors

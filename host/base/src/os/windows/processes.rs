@@ -10,7 +10,7 @@ use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
 /// The requests to this process to end. While it exists, Ctrl-C does not end it by itself.
 #[derive(Debug)]
-pub struct Requests {
+pub struct EndRequests {
     interrupts: CtrlC,
     breaks: CtrlBreak,
     closing: CtrlClose,
@@ -18,7 +18,7 @@ pub struct Requests {
     shutdowns: CtrlShutdown,
 }
 
-impl Requests {
+impl EndRequests {
     /// Listens for Ctrl-C, Ctrl-Break, a console that closes, a user who leaves, and a machine that shuts
     /// down. Needs a runtime of tokio.
     ///
