@@ -3,14 +3,13 @@
 //! What is known of the job reaches the command in variables of its environment and in no other way: texts that
 //! others chose are never part of a command line, so no shell reads them unless the command itself does that.
 
-use sleap_rtc_base::os::ProcessGroup;
+use sleap_rtc_base::program::{ProgramOutput, output};
 use sleap_rtc_protocol::job::{JobOutcome, JobType};
 use sleap_rtc_protocol::text::{Printable, duration};
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -19,8 +18,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 const PREFIX: &str = "SLEAP_RTC_";
 /// The most characters of a text that others chose.
 const CHARS: usize = 300;
-/// The most bytes of its error messages to read.
-const MESSAGE_BYTES: u64 = 4096;
 
 /// A job that has ended.
 #[derive(Debug, Clone)]
@@ -102,8 +99,7 @@ impl JobEnd {
     async fn run_within(&self, command: &[String], limit: Duration) -> Result<(), HookError> {
         let Some((program, arguments)) = command.split_first() else { return Ok(()) };
         let mut starting = Command::new(program);
-        starting.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        ProcessGroup::begin(starting.kill_on_drop(true));
+        starting.args(arguments);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(PREFIX) {
                 starting.env_remove(name);
@@ -111,35 +107,17 @@ impl JobEnd {
         }
         starting.envs(self.variables());
         let program = program.clone();
-        let mut child = match starting.spawn() {
-            Ok(child) => child,
-            Err(source) => return Err(HookError::Start { program, source }),
-        };
-        let group = ProcessGroup::of(&child);
-        let ended = tokio::time::timeout(limit, end_of(&mut child)).await;
-        // Whatever it has started ends with it.
-        group.kill();
-        match ended {
+        match tokio::time::timeout(limit, output(starting, None)).await {
             Err(_) => Err(HookError::Slow { program }),
             Ok(Err(source)) => Err(HookError::Start { program, source }),
-            Ok(Ok((status, _))) if status.success() => Ok(()),
-            Ok(Ok((status, said))) => Err(HookError::Failed { program, status, said }),
+            Ok(Ok(ended)) if ended.status.success() => Ok(()),
+            Ok(Ok(ProgramOutput { status, stderr, .. })) => {
+                let last = stderr.lines().rev().find(|line| !line.trim().is_empty());
+                let said = Printable::line(last.unwrap_or_default(), CHARS);
+                Err(HookError::Failed { program, status, said })
+            }
         }
     }
-}
-
-/// How it ended, and the last line of its error messages.
-async fn end_of(child: &mut Child) -> std::io::Result<(ExitStatus, Printable)> {
-    let mut said = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        let mut bounded = stderr.take(MESSAGE_BYTES);
-        bounded.read_to_end(&mut said).await?;
-        // What it still says goes nowhere, so that it does not wait.
-        tokio::io::copy(bounded.get_mut(), &mut tokio::io::sink()).await?;
-    }
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    Ok((child.wait().await?, Printable::line(last, CHARS)))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::support::{guest_path, training, worker};
 use sleap_rtc_policy::examine::PluginFile;
-use sleap_rtc_policy::replay::{Change, Replayed, replay};
+use sleap_rtc_policy::replay::{DecisionChange, Replayed, replay};
 use sleap_rtc_policy::{OnFailure, PluginConfig, Policies, PolicyConfig};
 use sleap_rtc_protocol::capabilities::WorkerFacts;
 use sleap_rtc_protocol::job::JobDescription;
@@ -65,7 +65,10 @@ async fn exactly_the_decisions_that_a_change_makes_differ() {
     let replayed = put(&path, "hostile-guest", &patient(None), None);
     assert_eq!((replayed.decisions, replayed.unreadable), (60, 0));
     assert!(refused > 10 && refused < 50);
-    assert_eq!(replayed.changes().into_iter().collect::<Vec<_>>(), [(Change::Takes, refused)]);
+    assert_eq!(
+        replayed.changes().into_iter().collect::<Vec<_>>(),
+        [(DecisionChange::Takes, refused)]
+    );
     let expected = scenes().into_iter().filter(|(job, workers)| is_refused(job, &workers[0]));
     let expected: Vec<_> =
         expected.map(|(job, _)| format!("{}, training", job.user.unwrap())).collect();
@@ -75,7 +78,7 @@ async fn exactly_the_decisions_that_a_change_makes_differ() {
     assert!(replayed.differences[0].before.starts_with("no: needs "));
     // One that fails differs everywhere.
     let failing = put(&path, "hostile-guest", &patient(Some(("do", "error"))), None);
-    assert_eq!(failing.changes().into_iter().collect::<Vec<_>>(), [(Change::Fails, 60)]);
+    assert_eq!(failing.changes().into_iter().collect::<Vec<_>>(), [(DecisionChange::Fails, 60)]);
 }
 
 #[tokio::test]
@@ -107,8 +110,8 @@ async fn another_setting_moves_other_workers_to_the_front() {
     assert_eq!((same.decisions, same.differences), (60, vec![]));
     let replayed = put(&path, "custom-policy", &patient(Some(("prefer", "c.lab"))), None);
     let changes = replayed.changes();
-    assert_eq!(changes.get(&Change::First).copied().unwrap_or(0), first);
-    assert_eq!(changes.get(&Change::Others).copied().unwrap_or(0), others);
+    assert_eq!(changes.get(&DecisionChange::First).copied().unwrap_or(0), first);
+    assert_eq!(changes.get(&DecisionChange::Others).copied().unwrap_or(0), others);
     assert!(first > 20, "{first}");
 }
 

@@ -1,6 +1,6 @@
 //! Tests `stop` and `cancel` with real sleap-nn, which the stand-in trainer cannot replace.
 
-use crate::loopback::{Loopback, Running, Server, Worker, model_below};
+use crate::loopback::{Loopback, RunningProgram, Server, Worker, model_below};
 use crate::programs::{call, root};
 use crate::python;
 use anyhow::{Context, Result, bail, ensure};
@@ -73,7 +73,7 @@ struct Lab {
 impl Lab {
     /// Starts a training, and waits until its events contain `word` `count` times. Returns the
     /// client and the job's id.
-    fn train(&self, output: &str, word: &str, count: usize) -> Result<(Running, String)> {
+    fn train(&self, output: &str, word: &str, count: usize) -> Result<(RunningProgram, String)> {
         let known = self.jobs();
         let package = self.demo.folder.join("package");
         let mut command =
@@ -83,7 +83,7 @@ impl Lab {
         command.env("XDG_DATA_HOME", self.demo.folder.join("records"));
         self.demo.join(&mut command, &self.server, &self.worker);
         println!("\n$ sleap-rtc client-train …");
-        let client = Running::start("client", command, &[])?;
+        let client = RunningProgram::start("client", command, &[])?;
         let start = Instant::now();
         while start.elapsed() < EPOCHS_WITHIN {
             for job in self.jobs().into_iter().filter(|job| !known.contains(job)) {
@@ -118,7 +118,7 @@ impl Lab {
     }
 
     /// Waits for the client's end, and returns the time that it took.
-    fn end(&self, mut client: Running, code: i32) -> Result<Duration> {
+    fn end(&self, mut client: RunningProgram, code: i32) -> Result<Duration> {
         let start = Instant::now();
         let status = client.wait(END_WITHIN)?;
         ensure!(status.code() == Some(code), "the client ended with {status}; {}", client.hint());

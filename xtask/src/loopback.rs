@@ -30,14 +30,14 @@ pub struct Loopback {
 
 /// A signaling server.
 pub struct Server {
-    pub process: Running,
+    pub process: RunningProgram,
     http: String,
     websocket: String,
 }
 
 /// A worker in a room.
 pub struct Worker {
-    pub process: Running,
+    pub process: RunningProgram,
     room_id: String,
     token: String,
 }
@@ -102,7 +102,7 @@ impl Loopback {
     pub fn start_server(&self) -> Result<Server> {
         let command = self.command("signaling", &["signaling", "--ephemeral"])?;
         let mut process =
-            Running::start("signaling server", command, &["--listen", "127.0.0.1:0"])?;
+            RunningProgram::start("signaling server", command, &["--listen", "127.0.0.1:0"])?;
         let line = process.wait_line("listening on ")?;
         let (http, websocket) = line.split_once(" and ").context("an odd `listening on` line")?;
         println!("signaling server: {http}");
@@ -114,7 +114,7 @@ impl Loopback {
         let mut command = self.command("worker", &["worker", "--ice-server", "none"])?;
         server.addresses(&mut command);
         // The demo trains on the CPU, so it configures no GPU.
-        let mut process = Running::start("worker", command, &[])?;
+        let mut process = RunningProgram::start("worker", command, &[])?;
         let room_id = process.wait_line("Room ID:")?;
         let token = process.wait_line("Token:")?;
         println!("worker: in room {room_id}");
@@ -133,7 +133,8 @@ impl Loopback {
         let mut command = self.command("client", arguments)?;
         complete(&mut command);
         self.join(&mut command, server, worker);
-        let mut child = Running { name: "client", child: command.spawn()?, log: PathBuf::new() };
+        let mut child =
+            RunningProgram { name: "client", child: command.spawn()?, log: PathBuf::new() };
         let status = child.wait(JOB_WITHIN)?;
         ensure!(
             status.success(),
@@ -165,14 +166,14 @@ impl Server {
 }
 
 /// A process that ends when the value is dropped.
-pub struct Running {
+pub struct RunningProgram {
     name: &'static str,
     child: Child,
     /// The file with its stdout. Its stderr is in a file next to it.
     log: PathBuf,
 }
 
-impl Running {
+impl RunningProgram {
     /// Starts `command`, with its output in files in its working folder.
     pub fn start(name: &'static str, mut command: Command, arguments: &[&str]) -> Result<Self> {
         let folder = command.get_current_dir().unwrap_or(Path::new(".")).to_owned();
@@ -234,7 +235,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             terminate(&self.child);

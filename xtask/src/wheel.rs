@@ -2,7 +2,7 @@
 //!
 //! zig compiles the C and C++ parts and links: against an old glibc, and with a C++ library inside.
 
-use crate::loopback::{Loopback, Running, model_below};
+use crate::loopback::{Loopback, RunningProgram, model_below};
 use crate::old_system::{self, OldSystem};
 use crate::programs::{call, cargo, root, target};
 use crate::zig::{self, GLIBC};
@@ -209,7 +209,7 @@ fn train(demo: &Loopback) -> Result<()> {
     let mut train = demo.command("client", &words)?;
     train.args(["--room-id", &room, "--pkg-path"]).arg(demo.folder.join("package"));
     train.arg("--output").arg(&models).env("SLEAP_RTC_TOKEN", token);
-    let mut client = Running::start("client", train, &[])?;
+    let mut client = RunningProgram::start("client", train, &[])?;
     let status = client.wait(JOB_WITHIN)?;
     ensure!(status.success(), "the client ended with {status}; {}", client.hint());
     let model = model_below(&models)?;
@@ -218,11 +218,11 @@ fn train(demo: &Loopback) -> Result<()> {
     Ok(())
 }
 
-fn start_worker(demo: &Loopback) -> Result<Running> {
+fn start_worker(demo: &Loopback) -> Result<RunningProgram> {
     let command = demo.command("worker", &["worker", "--serve", "--ice-server", "none"])?;
     let home = demo.folder.join("worker");
     fs::write(home.join("sleap-rtc.toml"), "[signaling]\nlisten = [\"127.0.0.1:0\"]\n")?;
-    Running::start("worker", command, &[])
+    RunningProgram::start("worker", command, &[])
 }
 
 #[cfg(test)]

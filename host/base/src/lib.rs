@@ -17,7 +17,7 @@
 //! | [`lock`] | file locks, where the file system has them |
 //! | [`mounts`] | folders in which a worker's jobs may read videos |
 //! | [`os`] | what differs between operating systems |
-//! | `program` | runs a program for a limited time (Unix) |
+//! | [`program`] | runs programs, with everything that they start |
 //! | [`random`] | identifiers that cannot be guessed |
 //! | [`rate_limit`] | a token bucket |
 //! | `sqlite` | SQLite files with a version (feature `sqlite`) |
@@ -47,7 +47,6 @@ pub mod local_socket;
 pub mod lock;
 pub mod mounts;
 pub mod os;
-#[cfg(unix)]
 pub mod program;
 pub mod random;
 pub mod rate_limit;

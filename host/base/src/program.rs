@@ -1,113 +1,101 @@
-//! Runs a program for a limited time, because a driver or a kernel may hang it.
+//! Runs programs to their end. What they have started ends with them.
 
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use crate::os::ProcessGroup;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, sink};
+use tokio::process::Command;
 
-const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
-/// A killed process that is blocked in the kernel ends later, or never.
-const REAP_LIMIT: Duration = Duration::from_millis(500);
-const REAP_INTERVAL: Duration = Duration::from_millis(5);
+#[cfg(unix)]
+mod blocking;
+#[cfg(unix)]
+pub use blocking::{ProgramError, run};
 
+const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 /// What a program printed, and how it ended.
 #[derive(Debug)]
 pub struct ProgramOutput {
-    /// Whether its exit status is 0.
-    pub success: bool,
-    /// The first 256 KiB of its output.
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The first MiB of its output.
     pub stdout: String,
-    /// The first 256 KiB of its errors.
+    /// The first MiB of its errors.
     pub stderr: String,
 }
 
-/// Why a program gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
-    /// The program is not installed.
-    #[error("it is not installed")]
-    Missing,
-    /// The system does not start it.
-    #[error("cannot start it")]
-    Start(#[source] std::io::Error),
-    /// It was killed after its limit.
-    #[error("it did not answer within {} s", .0.as_secs())]
-    TimedOut(Duration),
-}
-
-/// Runs a command without input. Kills it, with its process group, after `limit`. Blocks.
-pub fn run(mut command: Command, limit: Duration) -> Result<ProgramOutput, ProgramError> {
-    let deadline = Instant::now() + limit;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => ProgramError::Missing,
-        _ => ProgramError::Start(error),
-    })?;
-    let stdout = child.stdout.take().map(read);
-    let stderr = child.stderr.take().map(read);
-    let text = |reading: Option<mpsc::Receiver<String>>| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        reading.and_then(|reading| reading.recv_timeout(left).ok())
+/// Runs a command to its end, and gives it `input`. Dropping the future, as a time limit does, kills the
+/// program and everything that it has started.
+///
+/// # Errors
+/// The system's, if the program cannot be run.
+pub async fn output(mut command: Command, input: Option<&str>) -> io::Result<ProgramOutput> {
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    ProcessGroup::begin(&mut command);
+    let mut child = command.spawn()?;
+    let _group = ProcessGroup::of(&child);
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let writing = async {
+        if let (Some(mut pipe), Some(input)) = (stdin, input) {
+            // A program that refuses its options may not read it.
+            let _ = pipe.write_all(input.as_bytes()).await;
+        }
     };
-    let (stdout, stderr) = (text(stdout), text(stderr));
-    let status = match (&stdout, &stderr) {
-        (Some(_), Some(_)) => reap(&mut child, deadline),
-        _ => None,
-    };
-    // Also ends processes that it left behind in its process group.
-    let group = rustix::process::Pid::from_child(&child);
-    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    match (stdout, stderr, status) {
-        (Some(stdout), Some(stderr), Some(status)) => {
-            Ok(ProgramOutput { success: status.success(), stdout, stderr })
-        }
-        _ => {
-            let _ = reap(&mut child, Instant::now() + REAP_LIMIT);
-            Err(ProgramError::TimedOut(limit))
-        }
-    }
+    let ((), stdout, stderr) = tokio::join!(writing, beginning(stdout), beginning(stderr));
+    Ok(ProgramOutput { status: child.wait().await?, stdout: stdout?, stderr: stderr? })
 }
 
-/// Reads a pipe on a thread of its own, which may outlive the limit.
-fn read(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (done, text) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
-        let _ = done.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    text
+/// The beginning of what a program prints. The rest is read as well, so that the program does not wait.
+async fn beginning(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
+    let Some(pipe) = pipe else { return Ok(String::new()) };
+    let (mut pipe, mut bytes) = (pipe.take(MAX_OUTPUT_BYTES), Vec::new());
+    pipe.read_to_end(&mut bytes).await?;
+    copy(pipe.get_mut(), &mut sink()).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(REAP_INTERVAL),
-            Ok(status) => return status,
-            Err(_) => return None,
-        }
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::time::Duration;
+    use tokio::task::spawn_blocking;
+    use tokio::time::timeout;
 
-    fn shell(script: &str, limit: Duration) -> Result<ProgramOutput, ProgramError> {
+    fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(command, limit)
+        command
     }
 
-    #[test]
-    fn a_program_ends_hangs_or_is_absent() {
-        let long = Duration::from_secs(60);
-        let ended = shell("echo hello; echo why >&2; exit 9", long).unwrap();
-        assert_eq!((ended.success, &*ended.stdout, &*ended.stderr), (false, "hello\n", "why\n"));
-        let hangs = shell("sleep 600 & sleep 600", Duration::from_millis(50));
-        assert!(matches!(hangs, Err(ProgramError::TimedOut(_))));
-        let absent = run(Command::new("/nonexistent/nvidia-smi"), long);
-        assert!(matches!(absent, Err(ProgramError::Missing)));
+    #[tokio::test]
+    async fn a_program_gets_its_input_and_may_print_more_than_is_kept() {
+        let ended = output(shell("cat; yes | head -c 3000000 >&2; exit 9"), Some("hello")).await;
+        let ended = ended.unwrap();
+        assert_eq!((ended.status.code(), &*ended.stdout), (Some(9), "hello"));
+        assert_eq!(ended.stderr.len() as u64, MAX_OUTPUT_BYTES);
+        let absent = output(Command::new("/nonexistent/squeue"), None).await;
+        assert_eq!(absent.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn what_a_program_has_started_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let holds = format!("(echo; sleep 600; true) > {}", pipe.display());
+        let began = spawn_blocking(move || {
+            let mut pipe = File::open(pipe).unwrap();
+            pipe.read_exact(&mut [0; 2]).unwrap();
+            pipe
+        });
+        let mut pipe = tokio::select! {
+            pipe = began => pipe.unwrap(),
+            ended = output(shell(&format!("{holds} & {holds}")), None) => panic!("{ended:?}"),
+        };
+        // The pipe ends once no process has it open any more.
+        let ended = spawn_blocking(move || pipe.read_to_end(&mut Vec::new()).unwrap());
+        timeout(Duration::from_secs(60), ended).await.expect("both have ended").unwrap();
     }
 }

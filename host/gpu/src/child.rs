@@ -16,7 +16,7 @@ pub fn survey_in_child(program: &Path, limit: Duration) -> Survey {
     command.arg(SUBCOMMAND);
     let unavailable = |why: &str| Survey::Unavailable(why.to_owned());
     match run(command, limit) {
-        Ok(ended) if ended.success => serde_json::from_str(&ended.stdout)
+        Ok(ended) if ended.status.success() => serde_json::from_str(&ended.stdout)
             .unwrap_or_else(|_| unavailable("cannot read the answer of its survey")),
         Ok(ended) => {
             let said = ended.stderr.lines().rev().find(|line| !line.trim().is_empty());

@@ -60,7 +60,7 @@ fn read_query(ended: &ProgramOutput) -> Result<Inventory, String> {
         }
     }
     let has_no_gpu = messages.iter().any(|line| line.starts_with("No devices were found"));
-    if inventory.devices.is_empty() && !ended.success && !has_no_gpu {
+    if inventory.devices.is_empty() && !ended.status.success() && !has_no_gpu {
         messages.extend(ended.stderr.lines().map(str::trim));
         messages.retain(|line| !line.is_empty());
         let words = match messages.is_empty() {
@@ -173,9 +173,12 @@ fn read_cuda(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
 
     fn read(success: bool, stdout: &str) -> Result<Inventory, String> {
-        read_query(&ProgramOutput { success, stdout: stdout.into(), stderr: String::new() })
+        let status = ExitStatus::from_raw(i32::from(!success) << 8);
+        read_query(&ProgramOutput { status, stdout: stdout.into(), stderr: String::new() })
     }
 
     /// The number of each device, and its memory or error message.

@@ -52,7 +52,7 @@ pub struct Signals {
 }
 
 /// The commands that the job has received, over all its runs.
-pub struct Requests {
+pub struct JobRequests {
     commands: mpsc::Receiver<JobCommand>,
     signals: Signals,
     end: Option<EarlyEnd>,
@@ -61,7 +61,7 @@ pub struct Requests {
     stop_all: bool,
 }
 
-impl Requests {
+impl JobRequests {
     pub fn new(commands: mpsc::Receiver<JobCommand>, signals: Signals) -> Self {
         Self { commands, signals, end: None, limit_seen: false, stop_all: false }
     }
@@ -207,7 +207,7 @@ impl ActiveRun {
     pub async fn follow(
         &mut self,
         settings: &RunnerSettings,
-        requests: &mut Requests,
+        requests: &mut JobRequests,
         recorder: &mut Recorder,
     ) {
         while (self.status.is_none() && !self.lost) || self.reading {
@@ -285,7 +285,7 @@ impl ActiveRun {
     fn on_command(
         &mut self,
         command: JobCommand,
-        requests: &mut Requests,
+        requests: &mut JobRequests,
         settings: &RunnerSettings,
         log: &mut Recorder,
     ) {

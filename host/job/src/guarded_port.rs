@@ -5,9 +5,10 @@
 //! job's own processes to ZMQ, which listens in a folder that no other user can enter.
 
 use super::processes;
+use sleap_rtc_base::os::TcpSocket;
 use sleap_rtc_base::rate_limit::RateLimit;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -25,8 +26,6 @@ const INTERVAL: Duration = Duration::from_millis(20);
 const BYTES_PER_S: f64 = 1024.0 * 1024.0;
 const BURST_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 const BUFFER_BYTES: usize = 16 * 1024;
-/// The state of a connection in `/proc/net/tcp`.
-const ESTABLISHED: &str = "01";
 
 /// A port that admits only the job's own processes. Dropping the value closes the port.
 pub struct GuardedPort {
@@ -78,39 +77,15 @@ async fn is_own(peer: SocketAddr, own: SocketAddr) -> bool {
     let (SocketAddr::V4(peer), SocketAddr::V4(own)) = (peer, own) else { return false };
     let asking = move || {
         let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
-        let (user, socket) = owner_of(&table, peer, own)?;
-        if user != rustix::process::geteuid().as_raw() {
+        let socket = TcpSocket::all(&table).find(|socket| socket.connects(peer, own))?;
+        if socket.user() != rustix::process::geteuid().as_raw() {
             return None;
         }
         let job = processes::descendants(processes::own_id());
         let mut processes = job.into_keys().chain([processes::own_id()]);
-        processes.any(|pid| has_socket(pid, socket)).then_some(())
+        processes.any(|pid| socket.is_open_in(pid)).then_some(())
     };
     tokio::task::spawn_blocking(asking).await.is_ok_and(|is| is.is_some())
-}
-
-/// The user id and the inode of the socket that connects from `peer` to `own`.
-fn owner_of(table: &str, peer: SocketAddrV4, own: SocketAddrV4) -> Option<(u32, u64)> {
-    table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, remote, state, _, _, _, user, _, socket, ..] = fields[..] else {
-            return None;
-        };
-        let is_it = local == hex(peer) && remote == hex(own) && state == ESTABLISHED;
-        is_it.then(|| Some((user.parse().ok()?, socket.parse().ok()?)))?
-    })
-}
-
-/// An address as `/proc/net/tcp` writes it, with the bytes of the IP address in the machine's
-/// order.
-fn hex(address: SocketAddrV4) -> String {
-    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
-}
-
-fn has_socket(pid: i32, socket: u64) -> bool {
-    let name = PathBuf::from(format!("socket:[{socket}]"));
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target == name)
 }
 
 /// Forwards bytes in both directions, and delays the trainer when it exceeds its rate.
@@ -144,21 +119,6 @@ fn wait(limit: &mut RateLimit, count: usize, now: std::time::Instant) -> Duratio
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_owner_of_a_connection_is_found() {
-        let own = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0x1F90);
-        let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0xC350);
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 11 1 0\n\
-            1: 0100007F:C350 0100007F:1F90 06 00000000:00000000 00:00000000 00000000     0        0 0 1 0\n\
-            2: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000 65534        0 4711 1 0\n";
-        if cfg!(target_endian = "little") {
-            assert_eq!(owner_of(table, peer, own), Some((65534, 4711)));
-        }
-        assert_eq!(owner_of(table, own, peer), None);
-        assert_eq!(owner_of("", peer, own), None);
-    }
 
     #[test]
     fn a_sender_above_its_rate_waits() {

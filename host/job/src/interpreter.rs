@@ -5,11 +5,12 @@
 //! the Python of a virtual environment, which is a link to another Python.
 
 use super::command::is_program;
+use sleap_rtc_base::program::{ProgramOutput, output};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 /// How long a Python may take to list the folders of its packages.
 const ASK_LIMIT: Duration = Duration::from_secs(20);
@@ -166,18 +167,12 @@ fn below(prefix: &Path) -> Vec<PathBuf> {
 /// Asks the Python itself, which also knows packages in unusual places. It does not run in the
 /// package's folder, because Python imports the modules that it finds there.
 async fn ask(python: &Path, variables: &[(OsString, OsString)]) -> Vec<PathBuf> {
-    let asking = Command::new(python)
-        .args(["-c", WHERE])
-        .env_clear()
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let Ok(Ok(output)) = tokio::time::timeout(ASK_LIMIT, asking).await else { return Vec::new() };
-    let answer = String::from_utf8_lossy(&output.stdout);
-    let mut lines = answer.lines().map(PathBuf::from).filter(|path| path.is_absolute());
+    let mut command = Command::new(python);
+    command.args(["-c", WHERE]).env_clear().current_dir("/");
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let answer = timeout(ASK_LIMIT, output(command, None)).await;
+    let Ok(Ok(ProgramOutput { stdout, .. })) = answer else { return Vec::new() };
+    let mut lines = stdout.lines().map(PathBuf::from).filter(|path| path.is_absolute());
     let mut places: Vec<PathBuf> =
         lines.by_ref().take(2).flat_map(|prefix| below(&prefix)).collect();
     places.extend(lines);

@@ -5,7 +5,7 @@
 
 pub use super::active::Signals;
 
-use super::active::{ActiveRun, Requests};
+use super::active::{ActiveRun, JobRequests};
 use super::command::{CommandLine, TrainerSearch};
 use super::confinement::TrainerDirs;
 use super::control::{self, Service};
@@ -88,7 +88,7 @@ pub async fn run_job(dir: &Path, signals: Signals) -> Result<JobOutcome, JobErro
     let taken_over = shared_folder::taken_over(is_elsewhere.then(|| folder.clone()));
 
     let trainer_search = settings.trainer_search();
-    let requests = Requests::new(commands, signals);
+    let requests = JobRequests::new(commands, signals);
     let made = HashMap::new();
     let private =
         private_folder().map_err(io_error("make a private folder in", &std::env::temp_dir()))?;
@@ -134,7 +134,7 @@ struct Runner {
     settings: RunnerSettings,
     recorder: Recorder,
     trainer_search: TrainerSearch,
-    requests: Requests,
+    requests: JobRequests,
     /// The models that this job has made, by the index of their run.
     made: HashMap<usize, PathBuf>,
     private: tempfile::TempDir,

@@ -206,7 +206,7 @@ fn bubblewrap() -> Result<PathBuf, SandboxError> {
     let tried = program::run(trial, TRIAL_LIMIT);
     let output =
         tried.map_err(|error| SandboxError::NoNamespaces(WithCauses(&error).to_string()))?;
-    match output.success {
+    match output.status.success() {
         true => Ok(bubblewrap),
         false => {
             let plain =

@@ -6,10 +6,10 @@ use super::error::{JobError, damaged};
 use super::folder::{JobFolder, write_private};
 use super::grants::ReadScope;
 use super::sandbox::Sandbox;
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use sleap_rtc_base::bounded_wait::BoundedWait;
 use sleap_rtc_base::mounts::Mounts;
+use sleap_rtc_base::os::ProcessGroup;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -253,8 +253,9 @@ impl RunnerSettings {
         }
         let mut command = self.command(question, &place).await?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).process_group(0).spawn()?;
-        let _group = AskedGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+        ProcessGroup::begin(command.kill_on_drop(true));
+        let mut child = command.spawn()?;
+        let _group = ProcessGroup::of(&child);
         let (stdout, stderr) = read_answer(&mut child).await?;
         let status = match is_help(&stdout) {
             true => timeout(LINGERS, child.wait()).await.unwrap_or(Ok(ExitStatus::default()))?,
@@ -296,18 +297,6 @@ impl RunnerSettings {
     /// See [`Self::kill_grace_ms`].
     pub fn kill_grace(&self) -> Duration {
         Duration::from_millis(self.kill_grace_ms)
-    }
-}
-
-/// The process group of a trainer that was asked something. Dropping it kills what is left of the group.
-struct AskedGroup(Option<Pid>);
-
-impl Drop for AskedGroup {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // Most have ended.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// The files of a package.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Files(pub(crate) BTreeMap<String, Vec<u8>>);
+pub(crate) struct MemoryFiles(pub(crate) BTreeMap<String, Vec<u8>>);
 
 /// A zip among the fixtures.
 pub(crate) fn fixture(name: &str) -> Listing {
@@ -20,7 +20,7 @@ pub(crate) fn fixture(name: &str) -> Listing {
     Listing::zip(&zip, Path::new(name)).unwrap()
 }
 
-impl Files {
+impl MemoryFiles {
     pub(crate) fn of(listing: &Listing) -> Self {
         let read = |member: &Member| {
             let mut bytes = Vec::new();
@@ -56,7 +56,7 @@ fn pieces_of_a_zip_can_be_read_in_any_order() {
     let read = AtomicU64::new(0);
     let manifest = listing.manifest(|member| member.cut(&read)).unwrap();
     assert_eq!(read.into_inner(), listing.announced_bytes());
-    let files = Files::of(&listing);
+    let files = MemoryFiles::of(&listing);
     let mut reader = PieceReader::new(&listing);
     for (member, file) in manifest.files().iter().enumerate().rev() {
         let content = &files.0[file.path.as_str()];
@@ -80,7 +80,7 @@ fn labels_in_a_zip_are_read_either_way() {
     use std::io::{Cursor, Write};
     use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-    let labels = &Files::of(&fixture("train_single.zip")).0["one.pkg.slp"];
+    let labels = &MemoryFiles::of(&fixture("train_single.zip")).0["one.pkg.slp"];
     let expected = Labels::read(Box::new(Cursor::new(labels.clone()))).unwrap();
     for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
         let mut writer = ZipWriter::new(Cursor::new(Vec::new()));

@@ -55,7 +55,7 @@ pub enum ReplayError {
 
 /// How a decision differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub enum DecisionChange {
     /// Another worker is first, or nobody, or somebody instead of nobody.
     First,
     /// The first worker is the same, and the order or the set of the others is not.
@@ -78,7 +78,7 @@ pub enum Change {
     Answers,
 }
 
-impl Change {
+impl DecisionChange {
     /// The words of a summary, after the number of decisions.
     pub fn text(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ pub struct Difference {
     /// The new answer.
     pub after: String,
     /// The kind of difference.
-    pub change: Change,
+    pub change: DecisionChange,
 }
 
 impl Difference {
@@ -135,7 +135,7 @@ pub struct Replayed {
 
 impl Replayed {
     /// How many decisions changed in each way.
-    pub fn changes(&self) -> BTreeMap<Change, usize> {
+    pub fn changes(&self) -> BTreeMap<DecisionChange, usize> {
         let mut counted = BTreeMap::new();
         for difference in &self.differences {
             *counted.entry(difference.change).or_default() += 1;
@@ -254,7 +254,7 @@ trait Comparable: Question {
     fn subject(&self) -> String;
 
     /// How `after` differs from `before`.
-    fn change(before: &Self::Answer, after: &Self::Answer) -> Option<Change>;
+    fn change(before: &Self::Answer, after: &Self::Answer) -> Option<DecisionChange>;
 
     /// An answer in a few words.
     fn text(&self, answer: &Self::Answer) -> String;
@@ -266,8 +266,8 @@ fn compared<Q: Comparable>(candidate: &Candidate, line: &[u8]) -> Option<Option<
     let new = candidate.ask(&mut question);
     let change = match (&answer, &new) {
         (RecordedAnswer::Said(before), Ok(after)) => Q::change(before, after),
-        (RecordedAnswer::Said(_), Err(_)) => Some(Change::Fails),
-        (RecordedAnswer::Failed(_), Ok(_)) => Some(Change::Answers),
+        (RecordedAnswer::Said(_), Err(_)) => Some(DecisionChange::Fails),
+        (RecordedAnswer::Failed(_), Ok(_)) => Some(DecisionChange::Answers),
         (RecordedAnswer::Failed(_), Err(_)) => None,
     };
     let failed = |failure: &dyn std::fmt::Display| format!("failed: {failure}");
@@ -312,15 +312,15 @@ impl Comparable for Select {
         job_text(&self.job)
     }
 
-    fn change(before: &Ranking, after: &Ranking) -> Option<Change> {
+    fn change(before: &Ranking, after: &Ranking) -> Option<DecisionChange> {
         let order = |ranking: &Ranking| -> Vec<usize> {
             ranking.choices.iter().map(|choice| choice.index).collect()
         };
         let (before, after) = (order(before), order(after));
         match before == after {
             true => None,
-            false if before.first() == after.first() => Some(Change::Others),
-            false => Some(Change::First),
+            false if before.first() == after.first() => Some(DecisionChange::Others),
+            false => Some(DecisionChange::First),
         }
     }
 
@@ -339,16 +339,16 @@ impl Comparable for Check {
         job_text(&self.job)
     }
 
-    fn change(before: &Verdict, after: &Verdict) -> Option<Change> {
+    fn change(before: &Verdict, after: &Verdict) -> Option<DecisionChange> {
         match (before, after) {
             (Verdict::Yes, Verdict::Yes) => None,
-            (Verdict::Yes, Verdict::No(_)) => Some(Change::Refuses),
-            (Verdict::No(_), Verdict::Yes) => Some(Change::Takes),
+            (Verdict::Yes, Verdict::No(_)) => Some(DecisionChange::Refuses),
+            (Verdict::No(_), Verdict::Yes) => Some(DecisionChange::Takes),
             (Verdict::No(before), Verdict::No(after)) => {
                 let codes = |reasons: &[sleap_rtc_protocol::job::Reason]| -> BTreeSet<String> {
                     reasons.iter().map(|reason| reason.code.clone()).collect()
                 };
-                (codes(before) != codes(after)).then_some(Change::Reasons)
+                (codes(before) != codes(after)).then_some(DecisionChange::Reasons)
             }
         }
     }
@@ -370,8 +370,8 @@ impl Comparable for EstimateDuration {
         job_text(&self.job)
     }
 
-    fn change(before: &Option<Estimate>, after: &Option<Estimate>) -> Option<Change> {
-        (before != after).then_some(Change::Duration)
+    fn change(before: &Option<Estimate>, after: &Option<Estimate>) -> Option<DecisionChange> {
+        (before != after).then_some(DecisionChange::Duration)
     }
 
     fn text(&self, estimate: &Option<Estimate>) -> String {
@@ -392,7 +392,7 @@ impl Comparable for OrderLine {
         }
     }
 
-    fn change(before: &Option<Vec<Placed>>, after: &Option<Vec<Placed>>) -> Option<Change> {
+    fn change(before: &Option<Vec<Placed>>, after: &Option<Vec<Placed>>) -> Option<DecisionChange> {
         let order = |places: &Option<Vec<Placed>>| -> Option<Vec<usize>> {
             Some(places.as_ref()?.iter().map(|place| place.index).collect())
         };
@@ -400,8 +400,8 @@ impl Comparable for OrderLine {
         let first = |order: &Option<Vec<usize>>| order.as_ref()?.first().copied();
         match before == after {
             true => None,
-            false if first(&before) == first(&after) => Some(Change::Order),
-            false => Some(Change::Next),
+            false if first(&before) == first(&after) => Some(DecisionChange::Order),
+            false => Some(DecisionChange::Next),
         }
     }
 

@@ -28,6 +28,7 @@
 //! | [`path`] | relative paths that stay inside any folder they are joined to |
 //! | [`transfer`] | manifests, pieces, chunks, and the state of one incoming piece |
 //! | [`lists`] | the lists of files and pieces with which a transfer begins, as frames |
+//! | [`offered`] | what the sender of files knows of the receiver |
 //! | [`meter`] | the progress of a transfer as text |
 //! | [`job`] | what a job is, its events, its outcome |
 //! | [`progress`] | what everyone in the room may see of a running job |
@@ -64,6 +65,7 @@ pub mod log_text;
 pub mod meter;
 pub mod occupancy;
 pub mod offer_reply;
+pub mod offered;
 pub mod pairing;
 pub mod path;
 pub mod problems;

@@ -84,7 +84,7 @@ pub struct Page {
 
 /// The requested part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct PageRequest {
     /// Only peers after this one.
     pub after: Option<PeerId>,
     /// The most peers. At least one is returned.
@@ -102,22 +102,22 @@ struct Present<L> {
 }
 
 #[derive(Debug)]
-struct Room<L> {
+struct RoomEntry<L> {
     members: BTreeMap<PeerId, Present<L>>,
     watchers: BTreeSet<PeerId>,
     /// The last page that was requested, valid until a peer of the room changes. Many clients
     /// request the same page, often at the same time.
-    asked: Option<(Query, Part, Arc<Page>)>,
+    asked: Option<(Query, PageRequest, Arc<Page>)>,
 }
 
-impl<L> Default for Room<L> {
+impl<L> Default for RoomEntry<L> {
     fn default() -> Self {
         Self { members: BTreeMap::new(), watchers: BTreeSet::new(), asked: None }
     }
 }
 
-impl<L> Room<L> {
-    fn page(&self, asker: &PeerId, query: &Query, part: &Part) -> Page {
+impl<L> RoomEntry<L> {
+    fn page(&self, asker: &PeerId, query: &Query, part: &PageRequest) -> Page {
         let from = part.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let members = self.members.range::<PeerId, _>((from, Bound::Unbounded));
         let others = members.filter(|(peer, _)| *peer != asker);
@@ -142,7 +142,7 @@ impl<L> Room<L> {
 #[derive(Debug)]
 pub struct Rooms<L> {
     /// The members of a room are contiguous, so a list is a single scan.
-    rooms: BTreeMap<RoomId, Room<L>>,
+    rooms: BTreeMap<RoomId, RoomEntry<L>>,
     /// The room of each peer.
     places: HashMap<PeerId, RoomId>,
     /// The most peers of a room.
@@ -214,7 +214,7 @@ impl<L: Clone + Listener> Rooms<L> {
 
     /// Removes all peers of a room.
     pub fn clear(&mut self, room: &RoomId) -> Vec<(PeerId, Registrant<L>)> {
-        let Some(Room { members, .. }) = self.rooms.remove(room) else { return Vec::new() };
+        let Some(RoomEntry { members, .. }) = self.rooms.remove(room) else { return Vec::new() };
         members.keys().for_each(|peer| drop(self.places.remove(peer)));
         members.into_iter().map(|(peer, present)| (peer, present.member)).collect()
     }
@@ -326,7 +326,7 @@ impl<L: Clone + Listener> Rooms<L> {
         asker: &PeerId,
         connection: ConnectionId,
         query: Query,
-        part: Part,
+        part: PageRequest,
     ) -> Result<Arc<Page>, RoomError> {
         let own = self.member(asker, connection).ok_or(RoomError::NotInRoom)?;
         // A peer is not in its own list, so this page cannot be shared with others.
@@ -348,7 +348,7 @@ impl<L: Clone + Listener> Rooms<L> {
 
     /// The rooms that have a worker now.
     pub fn with_workers(&self) -> BTreeSet<RoomId> {
-        let has_worker = |room: &Room<L>| {
+        let has_worker = |room: &RoomEntry<L>| {
             room.members.values().any(|present| present.member.role == Role::Worker)
         };
         let rooms = self.rooms.iter().filter(|(_, room)| has_worker(room));

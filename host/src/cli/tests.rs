@@ -27,9 +27,9 @@ fn environment() -> Environment {
 }
 
 /// The files that options name, and the placeholders for them.
-struct Files(tempfile::TempDir);
+struct TestFolder(tempfile::TempDir);
 
-impl Files {
+impl TestFolder {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("p.zip"), "zip").unwrap();
@@ -89,7 +89,7 @@ fn credentials(join: Join) -> (String, String, Choose) {
 
 #[test]
 fn each_way_to_connect_is_understood() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let join = files.train("--session-string SESSION").connect.join;
     assert!(matches!(join, Join::Session(session) if session.worker.as_str() == "worker-1"));
     for (words, expected) in [
@@ -104,7 +104,7 @@ fn each_way_to_connect_is_understood() {
 
 #[test]
 fn every_conflict_has_its_message() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let mut texts = Vec::new();
     for words in [
         "",
@@ -138,7 +138,7 @@ fn every_conflict_has_its_message() {
 
 #[test]
 fn files_that_are_missing_are_named_after_conflicts() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let mut texts = Vec::new();
     for words in [
         "client-train --session-string SESSION",
@@ -163,7 +163,7 @@ fn files_that_are_missing_are_named_after_conflicts() {
 
 #[test]
 fn a_choice_needs_a_terminal() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let mut environment = Environment { stdin_is_terminal: false, ..environment() };
     let text = files.error_in("client-train -p DIR/p.zip --room-id r --token t", &mut environment);
     assert!(text.contains("--auto-select") && text.contains("--worker-id"), "{text}");
@@ -174,7 +174,7 @@ fn a_choice_needs_a_terminal() {
 
 #[test]
 fn the_token_comes_from_the_environment_or_from_standard_input() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let from_env = || Environment { token: Some(SecretText("env".into())), ..environment() };
     let train = |words: &str, environment: &mut Environment| match files
         .parse(&format!("client-train -p DIR/p.zip {words}"), environment)
@@ -202,7 +202,7 @@ fn the_token_comes_from_the_environment_or_from_standard_input() {
 
 #[test]
 fn underscores_work_in_names_and_stay_in_values() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let options = files.track("--data_path=DIR/p.zip --model_paths DIR/m1 --only_labeled_frames");
     assert!(options.settings.only_labeled_frames);
     let join = files.train("--room_id a_b --token --c_d --worker_id=--e_f").connect.join;
@@ -212,7 +212,7 @@ fn underscores_work_in_names_and_stay_in_values() {
 
 #[test]
 fn models_may_follow_each_other_or_be_repeated() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let once = files.track("-d DIR/p.zip --model-paths DIR/m1 DIR/m2 -o out.slp");
     let twice = files.track("-d DIR/p.zip --model-paths DIR/m1 -o out.slp --model_paths DIR/m2");
     assert_eq!(once, twice);
@@ -221,7 +221,7 @@ fn models_may_follow_each_other_or_be_repeated() {
 
 #[test]
 fn track_settings_become_arguments_of_the_trainer() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let options = files.track(
         "-d DIR/p.zip -m DIR/m1 --frames 0-2,5 --batch-size 4 --tracking --only-suggested-frames \
          --peak-threshold 0.10 --max-tracks 2 --tracker bytetrack --device cpu --no-empty-frames",
@@ -242,7 +242,7 @@ fn track_settings_become_arguments_of_the_trainer() {
 
 #[test]
 fn a_port_of_the_viewer_implies_the_viewer() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let gui = |words: &str| files.train(&format!("-s SESSION {words}")).connect.gui;
     assert_eq!(gui("--min-gpu-memory 1"), None);
     assert_eq!(gui("--gui"), Some(ViewerPorts { controller: 9000, publish: 9001 }));
@@ -251,7 +251,7 @@ fn a_port_of_the_viewer_implies_the_viewer() {
 
 #[test]
 fn network_options_override_the_configuration() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let words = "worker --signaling ws://gpu1:9 --ice-server none --state-dir /s --log-format json";
     let invocation = files.parse(words, &mut environment()).unwrap();
     assert_eq!(invocation.log.format, logging::LogFormat::Json);
@@ -269,7 +269,7 @@ fn network_options_override_the_configuration() {
 
 #[test]
 fn the_deprecated_name_works_with_one_warning() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let words = "client -s SESSION --pkg_path DIR/p.zip";
     let invocation = files.parse(words, &mut environment()).unwrap();
     assert!(matches!(invocation.command, Command::Client(ClientCommand::Train(_), _)));
@@ -281,7 +281,7 @@ fn the_deprecated_name_works_with_one_warning() {
 
 #[test]
 fn explaining_needs_a_room_but_no_choice() {
-    let files = Files::new();
+    let files = TestFolder::new();
     let mut environment = Environment { stdin_is_terminal: false, ..environment() };
     for words in [
         "client-train --explain -p DIR/p.zip --room-id r --token t",
@@ -303,7 +303,7 @@ fn explaining_needs_a_room_but_no_choice() {
 
 #[test]
 fn plugin_tools_need_a_file_and_take_settings() {
-    let files = Files::new();
+    let files = TestFolder::new();
     for words in [
         "plugin validate f.wasm",
         "plugin inspect f --memory_mib 9 --timeout_ms 5",
@@ -319,7 +319,7 @@ fn plugin_tools_need_a_file_and_take_settings() {
 
 #[test]
 fn no_secret_shows_in_debug_or_in_errors() {
-    let files = Files::new();
+    let files = TestFolder::new();
     for words in ["--room-id r --token hunter2 --auto-select", "-s SESSION"] {
         let shown = format!("{:?}", files.train(words));
         assert!(!shown.contains("hunter2") && !shown.contains("0f1e2d"), "{shown}");
@@ -333,7 +333,8 @@ fn no_secret_shows_in_debug_or_in_errors() {
 #[test]
 fn help_shows_each_way_to_connect_and_the_exit_codes() {
     for words in ["--help", "client-train --help", "client-track --help", "worker --help"] {
-        let Stop::Clap(error) = Files::new().parse(words, &mut environment()).unwrap_err() else {
+        let Stop::Clap(error) = TestFolder::new().parse(words, &mut environment()).unwrap_err()
+        else {
             panic!("no help")
         };
         assert_eq!(error.exit_code(), 0);

@@ -1,7 +1,7 @@
 //! The secret from which this user's name in each worker's file cache is derived. A worker reveals
 //! a cached file only under the name of a user who has sent it.
 
-use sleap_rtc_base::file::{Readers, replace};
+use sleap_rtc_base::file::{Readers, create, replace};
 use sleap_rtc_protocol::ids::{CacheOwner, PeerId};
 use std::fs;
 use std::io;
@@ -21,15 +21,17 @@ pub(crate) fn owner_at(state_dir: &Path, worker: &PeerId) -> Option<CacheOwner> 
 
 fn key(state_dir: &Path) -> io::Result<Vec<u8>> {
     let path = state_dir.join(FILE);
+    let fresh: [u8; KEY_BYTES] = rand::random();
     match fs::read(&path) {
         Ok(key) if key.len() == KEY_BYTES => return Ok(key),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        Ok(_damaged) => replace(&path, &fresh, Readers::Owner)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            sleap_rtc_base::folder::private(state_dir)?;
+            // Another client may create one at the same moment. The first key counts.
+            create(&path, &fresh)?;
+        }
+        Err(error) => return Err(error),
     }
-    sleap_rtc_base::folder::private(state_dir)?;
-    let key: [u8; KEY_BYTES] = rand::random();
-    replace(&path, &key, Readers::Owner)?;
-    // Another client may have created one at the same moment.
     fs::read(&path)
 }
 

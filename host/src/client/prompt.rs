@@ -56,12 +56,12 @@ pub(crate) async fn pick(
             Typed::End => return Ok(Picked::Quit),
             Typed::Nothing => return Ok(Picked::TooLate),
         };
-        match Choice::parse(&text) {
-            Choice::Number(number) => match list.worker(number) {
+        match PromptAnswer::parse(&text) {
+            PromptAnswer::Number(number) => match list.worker(number) {
                 Some(worker) => return Ok(Picked::Worker(Box::new(worker))),
                 None => list.ask_again(&text),
             },
-            Choice::Refresh => match roster.ask().await {
+            PromptAnswer::Refresh => match roster.ask().await {
                 Ok(_) => {
                     list.take(&roster);
                     list.show();
@@ -73,8 +73,8 @@ pub(crate) async fn pick(
                 }
                 Err(error) => return Err(error.into()),
             },
-            Choice::Quit => return Ok(Picked::Quit),
-            Choice::Nonsense => list.ask_again(&text),
+            PromptAnswer::Quit => return Ok(Picked::Quit),
+            PromptAnswer::Nonsense => list.ask_again(&text),
         }
         line = Box::pin(typed_line());
     }
@@ -159,14 +159,14 @@ fn memory_mib(worker: &WorkerFacts) -> u64 {
 }
 
 #[derive(Debug, PartialEq)]
-enum Choice {
+enum PromptAnswer {
     Number(usize),
     Refresh,
     Quit,
     Nonsense,
 }
 
-impl Choice {
+impl PromptAnswer {
     fn parse(line: &str) -> Self {
         match line.trim().to_ascii_lowercase().as_str() {
             "r" | "refresh" => Self::Refresh,
@@ -227,15 +227,15 @@ mod tests {
     #[test]
     fn answers_are_numbers_or_words() {
         for (line, wanted) in [
-            ("1\n", Choice::Number(1)),
-            (" 2 ", Choice::Number(2)),
-            ("-1", Choice::Nonsense),
-            ("R", Choice::Refresh),
-            ("refresh", Choice::Refresh),
-            ("q", Choice::Quit),
-            ("", Choice::Nonsense),
+            ("1\n", PromptAnswer::Number(1)),
+            (" 2 ", PromptAnswer::Number(2)),
+            ("-1", PromptAnswer::Nonsense),
+            ("R", PromptAnswer::Refresh),
+            ("refresh", PromptAnswer::Refresh),
+            ("q", PromptAnswer::Quit),
+            ("", PromptAnswer::Nonsense),
         ] {
-            assert_eq!(Choice::parse(line), wanted, "{line:?}");
+            assert_eq!(PromptAnswer::parse(line), wanted, "{line:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use sleap_rtc_protocol::ids::PeerId;
 use sleap_rtc_trust::certificate::Certificate;
 use sleap_rtc_trust::credential::Credential;
 use sleap_rtc_trust::device::{DeviceId, DeviceKey};
-use sleap_rtc_trust::handshake::{Certification, Identity, Proven};
+use sleap_rtc_trust::handshake::{Disbelief, Identity, Proven};
 use std::collections::HashMap;
 
 /// What this client knows about the peers of its room.
@@ -75,7 +75,7 @@ impl Trust {
         let own = own.knowing(self.removals.all().clone());
         let asked = end.question(own, meeting, rand::random(), now_s()).await;
         let (proof, proven) = asked.map_err(Untrusted::Proof)?;
-        self.judge(&proven, self.pinned.get(&meeting.worker))?;
+        proven.check(self.pinned.get(&meeting.worker), |device| self.known.contains(device))?;
         self.removals.take(&proven.news);
         let proving = end.prove(proof, &proven).await;
         proving.map_err(|error: DialectError| Untrusted::Proof(error.into()))?;
@@ -83,23 +83,10 @@ impl Trust {
         Ok(proven)
     }
 
-    fn judge(&self, proven: &Proven, wanted: Option<&DeviceId>) -> Result<(), Untrusted> {
-        let (device, name) = (proven.device, proven.name.clone());
-        match wanted {
-            Some(wanted) if *wanted == device => Ok(()),
-            Some(wanted) => {
-                Err(Untrusted::OtherDevice { wanted: wanted.short(), got: device.short() })
-            }
-            None if proven.certification == Certification::Certified => Ok(()),
-            None if self.known.contains(&device) => Ok(()),
-            None => Err(Untrusted::Unknown { device, name }),
-        }
-    }
-
     /// Asks the user whether to accept an uncertified worker, and saves the answer. `None` if there
     /// is another reason, or no terminal.
     pub(crate) async fn ask(&mut self, worker: &PeerId, why: &Untrusted) -> Option<bool> {
-        let Untrusted::Unknown { device, name } = why else { return None };
+        let Untrusted::Disbelieved(Disbelief::Unknown { device, name }) = why else { return None };
         let question = format!(
             "New worker \"{name}\" ({worker}) in this room, with the key {}….\n\
              No worker of the room vouches for it. Trust it with your files? [y/N] ",

@@ -32,7 +32,7 @@ pub(crate) struct Connecting {
 }
 
 /// The connection that a client has opened.
-enum Opened {
+enum ClientConnection {
     Native(WorkerEnd),
     Python(Connection, Channel),
 }
@@ -62,7 +62,7 @@ impl Connecting {
         };
         self.signaling.send(ClientMessage::Answer(answer)).await?;
         match opened(expected, peer, speaks_native).await? {
-            Opened::Native(mut link) => {
+            ClientConnection::Native(mut link) => {
                 let context = self.context.clone();
                 let device = match context.trust.meet(&mut link, &self.offer).await {
                     Ok(device) => device,
@@ -78,7 +78,7 @@ impl Connecting {
                     () = context.trust.until_removed(device) => Err(ConnectionError::Removed),
                 }
             }
-            Opened::Python(connection, channel) => {
+            ClientConnection::Python(connection, channel) => {
                 let result =
                     python::serve(self.client(None).await, PythonWorkerEnd::new(channel)).await;
                 connection.close().await;
@@ -135,15 +135,17 @@ async fn opened(
     expected: Option<Expected>,
     peer: Option<Connection>,
     speaks_native: bool,
-) -> Result<Opened, ConnectionError> {
+) -> Result<ClientConnection, ConnectionError> {
     let opening = first_opened(expected, peer.as_ref(), speaks_native);
     let first = tokio::time::timeout(CONNECT_LIMIT, opening).await;
     match (first.unwrap_or(FirstOpened::Neither), peer) {
-        (FirstOpened::Iroh(session), _) => Ok(Opened::Native(WorkerEnd::on_session(*session))),
-        (FirstOpened::Webrtc(channel), Some(peer)) if channel.protocol() == DIALECT => {
-            Ok(Opened::Native(WorkerEnd::on_channel(peer, *channel)))
+        (FirstOpened::Iroh(session), _) => {
+            Ok(ClientConnection::Native(WorkerEnd::on_session(*session)))
         }
-        (FirstOpened::Webrtc(channel), Some(peer)) => Ok(Opened::Python(peer, *channel)),
+        (FirstOpened::Webrtc(channel), Some(peer)) if channel.protocol() == DIALECT => {
+            Ok(ClientConnection::Native(WorkerEnd::on_channel(peer, *channel)))
+        }
+        (FirstOpened::Webrtc(channel), Some(peer)) => Ok(ClientConnection::Python(peer, *channel)),
         (_, peer) => {
             let source = peer.map(|peer| peer.unopened());
             Err(ConnectionError::NeverConnected { limit: CONNECT_LIMIT, source })

@@ -7,14 +7,12 @@ use super::reader::{Batch, read_pieces};
 use super::{Accept, Incoming, Limits, Link, Package, Progress, TransferError};
 use sleap_rtc_protocol::frame::TransferFrame;
 use sleap_rtc_protocol::lists::manifest_frames;
+use sleap_rtc_protocol::offered::Offered;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-/// How often one piece may be requested: again if it was displaced by others or arrived damaged.
-const MAX_REQUESTS: u8 = 4;
 /// How many lists of requested pieces may wait for the reader.
 const MAX_LISTS: usize = 64;
 /// How many batches of read pieces may wait to be sent.
@@ -37,12 +35,9 @@ pub async fn send<L: Link>(
     // Ends by itself once `lists` or `batches` is gone.
     tokio::task::spawn_blocking(move || read_pieces(&reading, wanted, &read));
     let total_bytes = package.manifest().total_bytes();
-    let progress = Confirmed { now: Progress { total_bytes, ..Progress::default() }, progress };
     let mut sending = Sending {
         idle,
-        pieces: pieces(package.manifest()),
-        partial_list: Vec::new(),
-        has_first_list: false,
+        offered: Offered::new(package.manifest()),
         lists,
         pending_pieces: 0,
         heard_at: Instant::now(),
@@ -58,43 +53,16 @@ pub async fn send<L: Link>(
     }
 }
 
-/// A piece that the receiver may request.
-struct OfferedPiece {
-    /// Its length times the number of its places in the manifest.
-    bytes: u64,
-    /// How often it has been requested.
-    requests: u8,
-}
-
-fn pieces(manifest: &Manifest) -> HashMap<BlobHash, OfferedPiece> {
-    let mut pieces = HashMap::new();
-    for file in manifest.files() {
-        for piece in manifest.pieces(file) {
-            let new = OfferedPiece { bytes: 0, requests: 0 };
-            pieces.entry(piece.blake3).or_insert(new).bytes += u64::from(piece.bytes);
-        }
-    }
-    pieces
-}
-
-/// What the receiver has confirmed, and the callback for it.
-struct Confirmed<P> {
-    now: Progress,
-    progress: P,
-}
-
 struct Sending<P> {
     idle: Duration,
-    pieces: HashMap<BlobHash, OfferedPiece>,
-    /// A list of requested pieces of which more frames follow.
-    partial_list: Vec<BlobHash>,
-    has_first_list: bool,
+    offered: Offered,
     lists: mpsc::Sender<Vec<BlobHash>>,
     /// Pieces that the reader has not delivered yet.
     pending_pieces: usize,
     heard_at: Instant,
     outbox: Outbox,
-    progress: Confirmed<P>,
+    /// Called with what the receiver has confirmed.
+    progress: P,
 }
 
 impl<P: FnMut(Progress)> Sending<P> {
@@ -141,9 +109,11 @@ impl<P: FnMut(Progress)> Sending<P> {
             Incoming::Control(TransferFrame::Want { pieces, more }) => {
                 self.add_request(pieces, more)?;
             }
-            Incoming::Control(TransferFrame::Verified { bytes }) => self.confirm(bytes),
+            Incoming::Control(TransferFrame::Verified { bytes }) => {
+                (self.progress)(self.offered.confirm(bytes));
+            }
             Incoming::Control(TransferFrame::Complete) => {
-                self.confirm(self.progress.now.total_bytes);
+                (self.progress)(self.offered.confirm_all());
                 return Ok(true);
             }
             Incoming::Control(TransferFrame::Abort { reason }) => return Err(aborted(&reason)),
@@ -160,41 +130,14 @@ impl<P: FnMut(Progress)> Sending<P> {
 
     /// Adds a list of requested pieces, or a part of one.
     fn add_request(&mut self, wants: Vec<BlobHash>, more: bool) -> Result<(), TransferError> {
-        for want in &wants {
-            let piece = self.pieces.get_mut(want).filter(|piece| piece.requests < MAX_REQUESTS);
-            let Some(piece) = piece else {
-                return Err(TransferError::Protocol(
-                    "the receiver requested a piece that does not exist, or one piece too often",
-                ));
-            };
-            piece.requests += 1;
-        }
-        self.pending_pieces += wants.len();
-        self.partial_list.extend(wants);
-        if more {
-            return Ok(());
-        }
-        let list = std::mem::take(&mut self.partial_list);
-        if !self.has_first_list {
-            self.has_first_list = true;
-            self.progress.now.already_there_bytes = self.already_there(&list);
-        }
+        let wrong = |_| {
+            TransferError::Protocol(
+                "the receiver requested a piece that does not exist, or one piece too often",
+            )
+        };
+        let Some(list) = self.offered.want(wants, more).map_err(wrong)? else { return Ok(()) };
+        self.pending_pieces += list.len();
         let full = |_| TransferError::Protocol("the receiver sent too many requests");
         self.lists.try_send(list).map_err(full)
-    }
-
-    fn already_there(&self, wants: &[BlobHash]) -> u64 {
-        let lacking = wants.iter().filter_map(|want| Some(self.pieces.get(want)?.bytes));
-        self.progress.now.total_bytes.saturating_sub(lacking.sum())
-    }
-
-    fn confirm(&mut self, bytes: u64) {
-        let Confirmed { now, progress } = &mut self.progress;
-        now.done_bytes = bytes.min(now.total_bytes);
-        if !self.has_first_list {
-            // The receiver had this content before it requested anything.
-            now.already_there_bytes = now.done_bytes;
-        }
-        progress(*now);
     }
 }

@@ -1,7 +1,7 @@
 //! `bench links`: measures TCP over each emulated link, and over a link without a limit, which shows what
 //! the emulation itself can carry on this machine.
 
-use crate::link::{Link, Shape};
+use crate::link::{EmulatedLink, Shape};
 use crate::tcp;
 use anyhow::Result;
 use std::time::Duration;
@@ -34,7 +34,8 @@ pub fn run(options: &LinksOptions) -> Result<()> {
         let round_trip = Duration::from_millis(round_trip_ms);
         let loss = loss_percent / 100.0;
         let shape = Shape::new(rate_mbit, round_trip, loss, options.seed);
-        let rate = tcp::rate(Some(&Link::open(shape)?), Duration::from_secs(options.seconds))?;
+        let rate =
+            tcp::rate(Some(&EmulatedLink::open(shape)?), Duration::from_secs(options.seconds))?;
         println!("{name:<30} {:>10.1}", rate / 1e6);
     }
     Ok(())

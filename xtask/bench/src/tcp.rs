@@ -1,13 +1,13 @@
 //! One TCP connection over the same path.
 
-use crate::link::{Link, RIGHT};
+use crate::link::{EmulatedLink, RIGHT};
 use anyhow::Result;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Bytes per second that arrive within `time`.
-pub fn rate(link: Option<&Link>, time: Duration) -> Result<f64> {
+pub fn rate(link: Option<&EmulatedLink>, time: Duration) -> Result<f64> {
     let address = link.map_or(IpAddr::from(Ipv4Addr::LOCALHOST), |_| RIGHT.into());
     let listen = move || TcpListener::bind((address, 0));
     let listener = match link {

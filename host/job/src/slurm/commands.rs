@@ -4,11 +4,10 @@
 //! programs see only the variables that a trainer would see, because Slurm hands all of them on to the job.
 
 use crate::command::trainer_environment;
+use sleap_rtc_base::program::{ProgramOutput, output};
 use std::ffi::OsString;
 use std::io;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -57,54 +56,27 @@ pub enum SlurmError {
     },
 }
 
-/// What a program of Slurm printed.
-pub struct Printed {
-    /// On stdout.
-    pub out: String,
-    /// On stderr.
-    pub err: String,
-}
-
 /// Runs a program of Slurm to its end, and returns what it printed.
 pub async fn call(
     program: &'static str,
     arguments: &[String],
     input: Option<&str>,
     pass_env: &[String],
-) -> Result<Printed, SlurmError> {
-    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(environment(pass_env))
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| match source.kind() {
+) -> Result<ProgramOutput, SlurmError> {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment(pass_env));
+    let output = match timeout(ANSWER_LIMIT, output(command, input)).await {
+        Err(_) => return Err(SlurmError::Silent { program }),
+        Ok(output) => output.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => SlurmError::NoProgram { program, source },
             _ => SlurmError::Failed { program, source },
-        })?;
-    let exchange = async {
-        if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
-            // A program that refuses its options may not read it.
-            let _ = pipe.write_all(input.as_bytes()).await;
-        }
-        child.wait_with_output().await
-    };
-    let output = match timeout(ANSWER_LIMIT, exchange).await {
-        Err(_) => return Err(SlurmError::Silent { program }),
-        Ok(output) => output.map_err(|source| SlurmError::Failed { program, source })?,
+        })?,
     };
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let words = words.trim().chars().take(WORDS).collect();
+        let words = output.stderr.trim().chars().take(WORDS).collect();
         return Err(SlurmError::Refused { program, words });
     }
-    let [out, err] =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(Printed { out, err })
+    Ok(output)
 }
 
 fn environment(pass_env: &[String]) -> Vec<(OsString, OsString)> {

@@ -71,7 +71,7 @@ impl PendingReason {
 pub async fn job_states(names: &[String]) -> Result<HashMap<String, SlurmState>, SlurmError> {
     let list = format!("--name={}", names.join(","));
     let arguments = ["--noheader", "--states=all", &list, "--format=%T|%r|%S|%j"];
-    let printed = call("squeue", &arguments.map(str::to_owned), None, &[]).await?.out;
+    let printed = call("squeue", &arguments.map(str::to_owned), None, &[]).await?.stdout;
     Ok(printed.lines().filter_map(parse).collect())
 }
 

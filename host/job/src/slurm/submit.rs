@@ -37,7 +37,7 @@ pub async fn submit(
         (arguments(folder, &name, options, &settings), script(folder, options, program));
     match call("sbatch", &arguments, Some(&script), &settings.pass_env).await {
         Ok(printed) => {
-            let number = Some(printed.out.trim().to_owned());
+            let number = Some(printed.stdout.trim().to_owned());
             tracing::info!(job = %folder.id(), number, name, "Slurm has taken the job");
             folder.write_place(&Place::Slurm(SlurmJob { name, number }))
         }
@@ -98,7 +98,7 @@ pub async fn expected_start_ms(options: &SlurmOptions) -> Result<Option<u64>, su
     let mut arguments = resources(options, options.time.longest);
     arguments.extend(["--test-only", "--wrap=true"].map(str::to_owned));
     let printed = call("sbatch", &arguments, None, &[]).await?;
-    Ok(start_in(&printed.err))
+    Ok(start_in(&printed.stderr))
 }
 
 /// The time in `sbatch: Job 7 to start at 1796067988 using …`.

@@ -1,7 +1,7 @@
 //! The fixtures are described as they are, and hostile packages as unknown.
 
 use super::*;
-use crate::tests::{Files, fixture, view};
+use crate::tests::{MemoryFiles, fixture, view};
 use sleap_rtc_protocol::job::ImageSize;
 
 const IMAGE: ImageSize = ImageSize { height: 96, width: 96, channels: 1 };
@@ -28,8 +28,8 @@ fn an_inference_package() {
 
 #[test]
 fn what_cannot_be_read_is_unknown() {
-    let mut files = Files::default();
-    let described = |files: &Files| describe(&view(&files.listing()), JobType::Training);
+    let mut files = MemoryFiles::default();
+    let described = |files: &MemoryFiles| describe(&view(&files.listing()), JobType::Training);
     assert_eq!(described(&files).model_types, Vec::<String>::new());
     files.0.insert("train-script.sh".into(), b"sleap-nn train a.yaml\n".into());
     files.0.insert("labels.slp".into(), "\u{89}HDF no".into());
@@ -55,7 +55,7 @@ fn what_cannot_be_read_is_unknown() {
 fn a_config_of_old_sleap() {
     let config = r#"{"model": {"heads": {"centroid": null, "single_instance": {"sigma": 2.5}}},
         "optimization": {"epochs": 200, "batch_size": 4}}"#;
-    let mut files = Files::default();
+    let mut files = MemoryFiles::default();
     files.0.insert("a.json".into(), config.into());
     files.0.insert("train-script.sh".into(), b"sleap-train a.json labels.slp\n".into());
     let description = describe(&view(&files.listing()), JobType::Training);
@@ -94,7 +94,7 @@ trainer_config: {train_data_loader: {batch_size: 8}, max_epochs: 50}
 #[test]
 fn the_memory_of_a_training_by_its_formula() {
     let described = |script: &str| {
-        let mut files = Files::default();
+        let mut files = MemoryFiles::default();
         files.0.insert("a.yaml".into(), UNET.into());
         files.0.insert("train-script.sh".into(), script.into());
         describe(&view(&files.listing()), JobType::Training).runs.remove(0)

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::labels::Labels;
 use crate::script::{Run, ScriptFile, parse};
-use crate::tests::{Files, fixture as package};
+use crate::tests::{MemoryFiles, fixture as package};
 use hostile_input::{damaged, damaged_bytes, each};
 use proptest::prelude::*;
 use std::io::Cursor;
@@ -16,7 +16,7 @@ fn fixture(name: &str) -> Vec<u8> {
 
 #[test]
 fn labels_decoder() {
-    let whole = Files::of(&package("train_single.zip")).0["one.pkg.slp"].clone();
+    let whole = MemoryFiles::of(&package("train_single.zip")).0["one.pkg.slp"].clone();
     let outside = fixture("outside.slp");
     // Most of what is read is at the beginning, and lengths and addresses have eight bytes.
     let field = (0..1024_usize, prop::sample::select(vec![0, 1, u64::MAX, 1 << 63, 4096]));
@@ -39,7 +39,7 @@ fn labels_decoder() {
 
 #[test]
 fn config_decoder() {
-    let whole = Files::of(&package("train_single.zip")).text("single_instance.yaml");
+    let whole = MemoryFiles::of(&package("train_single.zip")).text("single_instance.yaml");
     let lines: Vec<&str> = whole.lines().collect();
     let small =
         lines[..12].join("\n") + "\nmodel_config: {a: [1, {b: \"${x}\"}], c: &d e, f: *d}\n";

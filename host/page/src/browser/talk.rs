@@ -10,8 +10,7 @@ use sleap_rtc_protocol::job::RefusalCode;
 use sleap_rtc_protocol::liveness::{Health, Liveness, LivenessEvent};
 use sleap_rtc_trust::device::DeviceId;
 use sleap_rtc_trust::handshake::{
-    Certification, ClientHandshake, ClientMessage, Identity, Proven, Scene, Transcript,
-    WorkerMessage,
+    ClientHandshake, ClientMessage, Identity, Scene, Transcript, WorkerMessage,
 };
 use sleap_rtc_trust::removal::RemovalNote;
 use std::pin::pin;
@@ -103,7 +102,9 @@ impl Talk {
         };
         let concluded = asking.conclude(&hello, now_ms() / 1_000);
         let (proof, proven) = concluded.map_err(|why| TalkError::Untrusted(why.to_string()))?;
-        believed.judge(&proven).map_err(TalkError::Untrusted)?;
+        let is_paired = |device: &DeviceId| believed.paired.contains(device);
+        let belief = proven.check(believed.wanted.as_ref(), is_paired);
+        belief.map_err(|why| TalkError::Untrusted(why.to_string()))?;
         self.send_text(&ClientMessage::Proof(proof).encode())?;
         (self.transcript, self.device) = (Some(proven.transcript), Some(proven.device));
         Ok(proven.news)
@@ -254,27 +255,6 @@ pub struct Believed<'a> {
     pub wanted: Option<DeviceId>,
     /// Those that this browser has paired with.
     pub paired: &'a [DeviceId],
-}
-
-impl Believed<'_> {
-    fn judge(&self, proven: &Proven) -> Result<(), String> {
-        match self.wanted {
-            Some(wanted) if wanted == proven.device => Ok(()),
-            Some(wanted) => Err(format!(
-                "has another key ({}…) than the one that it had before ({}…): it was installed anew, or \
-                 somebody else has taken its place",
-                proven.device.short(),
-                wanted.short()
-            )),
-            None if proven.certification == Certification::Certified => Ok(()),
-            None if self.paired.contains(&proven.device) => Ok(()),
-            None => Err(format!(
-                "is not certified by this room's other workers (it calls itself \"{}\", key {}…)",
-                proven.name,
-                proven.device.short()
-            )),
-        }
-    }
 }
 
 fn no_proof(text: &str) -> String {

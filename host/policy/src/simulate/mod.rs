@@ -21,7 +21,7 @@ use super::{
     Choice, JobHere, Line, LineOrder, LocalTime, Policies, PolicyConfig, PolicyError, Verdict,
     compose, facts,
 };
-use room::{Running, SimulatedWorker, UNKNOWN_MS, Users, Waiting};
+use room::{SimulatedRun, SimulatedWorker, UNKNOWN_MS, Users, Waiting};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use trace::{Trace, TraceJob};
@@ -266,7 +266,7 @@ impl<'a> Simulation<'a> {
         let now_ms = self.now_ms;
         let host = &mut self.workers[worker];
         let running =
-            Running { job, since_ms: now_ms, expected_ms: now_ms.saturating_add(estimate_ms) };
+            SimulatedRun { job, since_ms: now_ms, expected_ms: now_ms.saturating_add(estimate_ms) };
         let Some(slot) = host.start(running) else { return };
         self.changed[worker] = true;
         for waiting in host.waiting.iter().filter(|waiting| waiting.job < job) {

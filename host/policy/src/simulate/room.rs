@@ -17,7 +17,7 @@ const USERS: usize = 32;
 
 /// A job that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Running {
+pub(crate) struct SimulatedRun {
     pub job: usize,
     pub since_ms: u64,
     /// When it should end, by the estimate.
@@ -55,7 +55,7 @@ pub(crate) struct SimulatedWorker {
     is_open: bool,
     /// The slots, in the order in which they are taken.
     order: Vec<usize>,
-    running: Vec<Option<Running>>,
+    running: Vec<Option<SimulatedRun>>,
     /// In the order of arrival.
     pub waiting: VecDeque<Waiting>,
     /// Whether it is about to ask again about the jobs that wait, and how long after it asked.
@@ -114,7 +114,7 @@ impl SimulatedWorker {
     }
 
     /// What runs on it, with the slots.
-    pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &Running)> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &SimulatedRun)> {
         self.running
             .iter()
             .enumerate()
@@ -165,7 +165,7 @@ impl SimulatedWorker {
     }
 
     /// Starts a job in the best free slot. Gives the slot.
-    pub(crate) fn start(&mut self, running: Running) -> Option<usize> {
+    pub(crate) fn start(&mut self, running: SimulatedRun) -> Option<usize> {
         let slot = self.order.iter().copied().find(|slot| self.running[*slot].is_none())?;
         self.running[slot] = Some(running);
         self.refresh();
@@ -174,7 +174,7 @@ impl SimulatedWorker {
 
     /// Ends the job in `slot`.
     pub(crate) fn end(&mut self, slot: usize, now_ms: u64) {
-        if let Some(Running { job, since_ms, .. }) =
+        if let Some(SimulatedRun { job, since_ms, .. }) =
             self.running.get_mut(slot).and_then(Option::take)
         {
             self.used.push_back(Used { job, from_ms: since_ms, to_ms: now_ms });

@@ -46,7 +46,7 @@ pub(crate) struct HandedOut {
 }
 
 /// A registered connection.
-pub(crate) struct Opened {
+pub(crate) struct RegisteredConnection {
     /// Where it leads.
     pub(crate) server: Endpoints,
     pub(crate) connection: Connection,
@@ -64,7 +64,7 @@ pub(crate) async fn reach_first(
 pub(crate) async fn open(
     server: &Endpoints,
     registration: &Registration,
-) -> Result<Opened, SignalingError> {
+) -> Result<RegisteredConnection, SignalingError> {
     let connection = connect(server.clone()).await?;
     register_on(server, connection, registration).await
 }
@@ -81,11 +81,11 @@ pub(crate) async fn register_on(
     server: &Endpoints,
     mut connection: Connection,
     registration: &Registration,
-) -> Result<Opened, SignalingError> {
+) -> Result<RegisteredConnection, SignalingError> {
     let handed_out = within_deadline(register(&server.websocket, &mut connection, registration))
         .await
         .map_err(|_| SignalingError::NoAnswer { what: "a registration" })??;
-    Ok(Opened { server: server.clone(), connection, handed_out })
+    Ok(RegisteredConnection { server: server.clone(), connection, handed_out })
 }
 
 async fn register(

@@ -37,8 +37,8 @@ pub use tls::certificate_verifier;
 
 pub(crate) use tls::{certificate_problem, config as tls_config};
 
-use connection::{Opened, Registration};
-use roster::Change;
+use connection::{RegisteredConnection, Registration};
+use roster::RosterChange;
 use sleap_rtc_protocol::ids::{IdToken, PeerId, RoomCredentials};
 use sleap_rtc_protocol::signaling::{
     ClientMessage, Filters, IceServers, Metadata, MetadataPatch, PeerInfo, Role, ServerMessage,
@@ -120,7 +120,7 @@ impl SignalingClient {
         let mut registration = Registration { identity, credentials, role, metadata };
         let first = first_connection(&servers, &mut registration);
         let opened = cancel.run_until_cancelled(first).await.ok_or(SignalingError::Closed)??;
-        let Opened { server, connection, handed_out } = opened;
+        let RegisteredConnection { server, connection, handed_out } = opened;
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (event_sender, events) = events::events();
         let (newest, identity) = watch::channel(registration.identity.clone());
@@ -230,7 +230,10 @@ impl SignalingClient {
     }
 
     /// Watches a list until the receiver is dropped or not read.
-    async fn watch(&self, filters: Filters) -> Result<mpsc::Receiver<Change>, SignalingError> {
+    async fn watch(
+        &self,
+        filters: Filters,
+    ) -> Result<mpsc::Receiver<RosterChange>, SignalingError> {
         let (sender, changes) = mpsc::channel(CHANGE_QUEUE);
         self.command(Command::Watch(filters, sender)).await?;
         Ok(changes)
@@ -251,7 +254,7 @@ impl SignalingClient {
 async fn first_connection(
     servers: &Servers,
     registration: &mut Registration,
-) -> Result<Opened, SignalingError> {
+) -> Result<RegisteredConnection, SignalingError> {
     let mut servers = servers.clone();
     let mut untried = servers.iter().len();
     loop {

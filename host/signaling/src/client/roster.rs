@@ -16,7 +16,7 @@ const ASK_SELDOM: Duration = Duration::from_secs(60);
 
 /// News about a watched list.
 #[derive(Debug)]
-pub(crate) enum Change {
+pub(crate) enum RosterChange {
     /// The server pushes changes.
     Pushed,
     /// Peers were added, changed or removed.
@@ -29,7 +29,7 @@ pub struct Roster {
     client: SignalingClient,
     filters: Filters,
     peers: BTreeMap<PeerId, PeerInfo>,
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<RosterChange>,
     ask_every: Duration,
     ask_at: Instant,
 }
@@ -100,10 +100,10 @@ impl Roster {
     }
 
     /// Applies a change. Returns whether the list has changed.
-    fn apply(&mut self, change: Change) -> bool {
+    fn apply(&mut self, change: RosterChange) -> bool {
         let changed = match change {
-            Change::Peers(changed) => changed,
-            Change::Pushed => {
+            RosterChange::Peers(changed) => changed,
+            RosterChange::Pushed => {
                 self.ask_every = ASK_SELDOM;
                 self.ask_at = Instant::now() + ASK_SELDOM;
                 return false;

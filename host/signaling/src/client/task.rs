@@ -1,10 +1,10 @@
 //! The task that owns the WebSocket: serves it, and reconnects when it is lost.
 
-use super::connection::{self, HandedOut, Opened, Registration, encode};
+use super::connection::{self, HandedOut, RegisteredConnection, Registration, encode};
 use super::events::EventSender;
 use super::ignored::Ignored;
 use super::relay::Relay;
-use super::roster::Change;
+use super::roster::RosterChange;
 use super::websocket::Connection;
 use super::{Endpoints, HttpApi, PeerIdentity, Servers, SignalingError, SignalingEvent};
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Send(Box<ClientMessage>, Answer<()>),
     Update(MetadataPatch),
     Discover(Filters, Option<PeerId>, Answer<ListPage>),
-    Watch(Filters, mpsc::Sender<Change>),
+    Watch(Filters, mpsc::Sender<RosterChange>),
     Close,
 }
 
@@ -87,7 +87,7 @@ impl Watchfulness {
 /// A watched list.
 struct WatchedPeers {
     filters: Filters,
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<RosterChange>,
 }
 
 /// Why the connection is no longer served.
@@ -280,10 +280,10 @@ impl Task {
                 }
             }
             Ok(ServerMessage::Watching { active }) => {
-                return active.then(|| self.notify_watcher(Change::Pushed)).flatten();
+                return active.then(|| self.notify_watcher(RosterChange::Pushed)).flatten();
             }
             Ok(ServerMessage::PeersChanged(changed)) => {
-                return self.notify_watcher(Change::Peers(changed));
+                return self.notify_watcher(RosterChange::Peers(changed));
             }
             Ok(ServerMessage::IceServers(handed_out)) => self.take_ice(handed_out),
             // Of a later version, for a later version.
@@ -312,7 +312,7 @@ impl Task {
 
     /// Passes a change to the watcher of the list. A watcher that is gone, or does not read, is dropped,
     /// and the returned frame unsubscribes from the server.
-    fn notify_watcher(&mut self, change: Change) -> Option<ClientMessage> {
+    fn notify_watcher(&mut self, change: RosterChange) -> Option<ClientMessage> {
         let sent = self.watched.as_ref().is_some_and(|it| it.changes.try_send(change).is_ok());
         if sent {
             return None;
@@ -328,7 +328,7 @@ impl Task {
         send(connection, &again).await;
         let list_again = PeersChanged { list_again: true, ..PeersChanged::default() };
         // A watcher that is gone is dropped at the next change.
-        let _ = self.notify_watcher(Change::Peers(list_again));
+        let _ = self.notify_watcher(RosterChange::Peers(list_again));
     }
 
     /// Publishes the content of the answer to a registration.
@@ -365,7 +365,7 @@ impl Task {
             self.registration.identity = identity.clone();
             self.updates.identity.send_replace(identity);
             match opened {
-                Ok(Opened { server, mut connection, handed_out }) => {
+                Ok(RegisteredConnection { server, mut connection, handed_out }) => {
                     self.take(handed_out);
                     tracing::info!(server = %server.websocket, "registered with the signaling server again");
                     self.updates.server.send_replace(server);
@@ -428,7 +428,7 @@ struct Attempt {
     identity: PeerIdentity,
     /// The server that answered.
     server: Option<Endpoints>,
-    opened: Result<Opened, SignalingError>,
+    opened: Result<RegisteredConnection, SignalingError>,
 }
 
 /// Tries once to register again, at the first server that answers. Signs in again if the identity is refused.

@@ -32,7 +32,7 @@ impl Listener for Watcher {
     }
 }
 
-const WHOLE: Part = Part { after: None, peers: usize::MAX, bytes: usize::MAX };
+const WHOLE: PageRequest = PageRequest { after: None, peers: usize::MAX, bytes: usize::MAX };
 
 fn peer(n: u8) -> PeerId {
     PeerId::new(format!("p{n}")).unwrap()
@@ -157,7 +157,7 @@ proptest! {
         }
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let part = Part { after, peers, bytes };
+            let part = PageRequest { after, peers, bytes };
             let page = rooms.discover(&asker, 0, Query::default(), part).unwrap();
             prop_assert!(page.count <= peers);
             prop_assert!(page.peers.len() <= bytes || page.count == 1);

@@ -54,14 +54,14 @@ impl LinkState {
 
 /// How a registered peer is reached.
 #[derive(Debug, Clone)]
-pub(crate) enum Link {
+pub(crate) enum PeerLink {
     /// It has a socket here.
     Here(SocketLink),
     /// It is at another server of the cluster.
     Elsewhere(RemoteLink),
 }
 
-impl Link {
+impl PeerLink {
     /// Passes a frame of `sender` on, and returns whether that was possible.
     pub(crate) fn deliver(&self, sender: &PeerId, frame: Utf8Bytes, limits: &Limits) -> bool {
         match self {
@@ -85,7 +85,7 @@ impl Link {
     }
 }
 
-impl Listener for Link {
+impl Listener for PeerLink {
     fn notify(&self, peer: &PeerId, change: ListChange) {
         // A peer elsewhere watches at its own server.
         if let Self::Here(link) = self {

@@ -40,7 +40,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub use limits::Limits;
-use link::{CloseReason, Link};
+use link::{CloseReason, PeerLink};
 pub use listen::{ListenError, listen};
 use metrics::Counters;
 use pairing::Mailboxes;
@@ -127,7 +127,7 @@ impl Default for ServerOptions {
 
 /// The state that all connections share.
 struct Server {
-    rooms: Mutex<Rooms<Link>>,
+    rooms: Mutex<Rooms<PeerLink>>,
     mailboxes: Mutex<Mailboxes>,
     state: ServerState,
     cluster: Option<Arc<Cluster>>,
@@ -182,7 +182,7 @@ impl Server {
     }
 
     /// The registry. Locked only briefly, and never across an `await`.
-    fn rooms(&self) -> MutexGuard<'_, Rooms<Link>> {
+    fn rooms(&self) -> MutexGuard<'_, Rooms<PeerLink>> {
         self.rooms.lock()
     }
 
@@ -201,7 +201,7 @@ impl Server {
     }
 
     /// Closes the socket of a peer that was deleted, and is no longer in the registry.
-    fn close_deleted(&self, peer: &PeerId, member: &Registrant<Link>) {
+    fn close_deleted(&self, peer: &PeerId, member: &Registrant<PeerLink>) {
         member.link.request_close(CloseReason::Deleted);
         if let Some(cluster) = self.cluster.as_ref().filter(|_| member.link.is_here()) {
             cluster.left(peer, member.since_ms, true);

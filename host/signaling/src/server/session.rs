@@ -3,10 +3,10 @@
 
 use crate::filter::Query;
 use crate::ice::hand_out;
-use crate::rooms::{ConnectionId, Page, Part, Registrant};
+use crate::rooms::{ConnectionId, Page, PageRequest, Registrant};
 use crate::server::Server;
 use crate::server::frame::{Code, FrameRefusal, Head, Kind, check_depth, parse};
-use crate::server::link::{CloseReason, Link, SocketLink};
+use crate::server::link::{CloseReason, PeerLink, SocketLink};
 use crate::server::relay::{self, Whose};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -155,9 +155,9 @@ impl Session {
         check_depth(&text, self.server.options.limits.nesting)?;
         let head: Head = parse(&text)?;
         if head.kind == Kind::Register {
-            return self.register(&text).await.map(Some).inspect_err(|_| {
-                self.refused_registrations += 1;
-            });
+            // Boxed, because a socket registers once and its task lives for days.
+            let registered = Box::pin(self.register(&text)).await;
+            return registered.map(Some).inspect_err(|_| self.refused_registrations += 1);
         }
         let peer = self.peer.as_ref().ok_or(crate::rooms::RoomError::NotInRoom)?;
         if !head.speaks_as(peer) {
@@ -241,8 +241,8 @@ impl Session {
         room: RoomId,
         role: Role,
         metadata: Metadata,
-    ) -> Result<Option<Registrant<Link>>, FrameRefusal> {
-        let (connection, link) = (self.connection, Link::Here(self.link.clone()));
+    ) -> Result<Option<Registrant<PeerLink>>, FrameRefusal> {
+        let (connection, link) = (self.connection, PeerLink::Here(self.link.clone()));
         let mut rooms = self.server.rooms();
         let before_ms = rooms.present(&peer).map_or(0, |before| before.since_ms);
         let since_ms = now_ms().max(before_ms.saturating_add(1));
@@ -293,7 +293,7 @@ impl Session {
             return Err(FrameRefusal::invalid("a discovery's limit is 1 at least"));
         }
         let query = self.query(peer, filters)?;
-        let part = Part {
+        let part = PageRequest {
             after,
             peers: limit.unwrap_or(usize::MAX),
             bytes: MAX_FRAME_BYTES - LIST_HEAD_BYTES,
@@ -369,8 +369,8 @@ impl Session {
         }
         if !link.deliver(peer, frame, &self.server.options.limits) {
             return Err(match &link {
-                Link::Here(_) => FrameRefusal::not_read(target),
-                Link::Elsewhere(_) => {
+                PeerLink::Here(_) => FrameRefusal::not_read(target),
+                PeerLink::Elsewhere(_) => {
                     let why = format!("the server of {target} cannot be reached now");
                     FrameRefusal::new(Code::DeliveryFailed, why)
                 }

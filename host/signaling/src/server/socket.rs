@@ -38,7 +38,7 @@ enum End {
 
 /// Serves one WebSocket until it ends or the server stops.
 pub(crate) async fn serve<S>(
-    mut ws: WebSocketStream<S>,
+    mut ws: Box<WebSocketStream<S>>,
     server: Arc<Server>,
     address: IpAddr,
     stranger: &Stranger,
@@ -60,7 +60,7 @@ pub(crate) async fn serve<S>(
     }
     if let End::Close(code, reason) = end {
         tracing::debug!(?code, reason, "socket closed");
-        let _ = timeout(CLOSE_DEADLINE, close(&mut ws, code, reason)).await;
+        let _ = timeout(CLOSE_DEADLINE, Box::pin(close(&mut ws, code, reason))).await;
     }
 }
 

@@ -17,6 +17,10 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tracing::{Instrument, field};
 
+/// How much is read from a socket at once. It grows for a longer frame; nearly all that peers send after their
+/// registration is shorter.
+const READ_BUFFER_BYTES: usize = 1024;
+
 /// The purpose of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serves {
@@ -82,10 +86,15 @@ async fn serve(
         Serves::Room => server.options.limits.frame_bytes,
         Serves::Mailbox => MAX_PAIRING_FRAME_BYTES,
     };
-    let (io, config) = (TokioIo::new(upgraded), websocket_config(frame_bytes));
+    let config = websocket_config(frame_bytes).read_buffer_size(READ_BUFFER_BYTES);
+    let io = TokioIo::new(upgraded);
     let ws = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    // A task keeps room for each value that it passes on, and thousands of tasks wait here.
+    let ws = Box::new(ws);
     match serves {
         Serves::Room => socket::serve(ws, server, address, &share.stranger).await,
-        Serves::Mailbox => pairing::serve(ws, &server, address, &share.stranger).await,
+        Serves::Mailbox => {
+            Box::pin(pairing::serve(*ws, &server, address, &share.stranger)).await;
+        }
     }
 }

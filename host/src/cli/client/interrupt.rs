@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, ExitWith, Failure};
 use crate::client::interrupt::{CANCEL_WINDOW, Interrupt, Interrupts};
-use sleap_rtc_base::os::{EndRequest, Requests};
+use sleap_rtc_base::os::{EndRequest, EndRequests};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// cancels the job; SIGTERM and SIGHUP detach at once. One more signal ends the process immediately.
 pub(crate) fn while_following_a_job() -> Result<Interrupts, Failure> {
     let (sender, signals) = watch::channel(Interrupt::None);
-    let mut requests = Requests::listen_also_for_the_terminal().exit(Exit::Unexpected)?;
+    let mut requests = EndRequests::listen_also_for_the_terminal().exit(Exit::Unexpected)?;
     tokio::spawn(async move {
         let mut first: Option<Instant> = None;
         loop {

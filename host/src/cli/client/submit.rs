@@ -66,7 +66,7 @@ pub(crate) async fn train(options: TrainOptions, config: Config) -> Result<Exit,
     let videos = video_search(&config, &options.connect.join);
     let open = move || package.open(videos, &package::hashes(&client), &counted);
     let package = progress.show_during(blocking(open)).await?;
-    let files = Files { package, shared, skips_inference: !options.inference };
+    let files = JobFiles { package, shared, skips_inference: !options.inference };
     let name = name_of(&options.package);
     let skipped = (!options.inference).then_some("--no-inference");
     let mut command =
@@ -107,12 +107,12 @@ pub(crate) async fn track(options: TrackOptions, config: Config) -> Result<Exit,
         }
         None => None,
     };
-    let files = Files { package, shared, skips_inference: false };
+    let files = JobFiles { package, shared, skips_inference: false };
     submit(connect, config, (files, command), JobType::Inference, name, output).await
 }
 
 /// The files that the job's worker reads.
-struct Files {
+struct JobFiles {
     package: Package,
     shared: Option<SharedJob>,
     skips_inference: bool,
@@ -129,12 +129,12 @@ fn video_search(config: &Config, join: &Join) -> VideoSearch {
 async fn submit(
     connect: ConnectOptions,
     config: Config,
-    (files, command): (Files, Vec<String>),
+    (files, command): (JobFiles, Vec<String>),
     job_type: JobType,
     name: String,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let Files { package, shared, skips_inference } = files;
+    let JobFiles { package, shared, skips_inference } = files;
     output.check().map_err(|error| {
         Failure::usage(format!("--output: cannot write to {}: {error}", output.path().display()))
     })?;

@@ -3,8 +3,8 @@
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
 use sleap_rtc_base::bounded_wait::BoundedWait;
+use sleap_rtc_base::program::ProgramOutput;
 use std::io;
-use std::process::Output;
 use std::time::Duration;
 use tokio::process::Command;
 
@@ -79,7 +79,7 @@ impl Systemd {
     pub(crate) async fn state(&self, unit: &str) -> UnitState {
         let words = ["--user", "show", unit, "--property=ActiveState,MainPID,Result"];
         let text = match output("systemctl", &words, ANSWER_LIMIT).await {
-            Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+            Ok(output) => output.stdout,
             Err(error) => return UnitState::Other(format!("unknown: {error}")),
         };
         UnitState::read(&text)
@@ -104,34 +104,28 @@ impl UnitState {
 pub(crate) async fn linger() -> Linger {
     let uid = rustix::process::getuid().to_string();
     let words = ["show-user", &uid, "--property=Linger"];
-    match output("loginctl", &words, ANSWER_LIMIT)
-        .await
-        .map(|output| said_on_stdout(&output))
-        .as_deref()
-    {
+    let answer = output("loginctl", &words, ANSWER_LIMIT).await;
+    match answer.as_ref().map(|output| output.stdout.trim()) {
         Ok("Linger=yes") => Linger::On,
         Ok("Linger=no") => Linger::Off,
         _ => Linger::Unknown,
     }
 }
 
-async fn output(program: &str, words: &[&str], limit: Duration) -> io::Result<Output> {
+async fn output(program: &str, words: &[&str], limit: Duration) -> io::Result<ProgramOutput> {
     let mut command = Command::new(program);
-    command.args(words).kill_on_drop(true).stdin(std::process::Stdio::null());
+    command.args(words);
     let patience = BoundedWait { limit, announce: print::waiting };
     let command_line = format!("`{program} {}`", words.join(" "));
-    patience.wait(&command_line, command.output()).await.map_err(|_| {
+    let answering = sleap_rtc_base::program::output(command, None);
+    patience.wait(&command_line, answering).await.map_err(|_| {
         let text = format!("{command_line} did not answer within {} s", limit.as_secs());
         io::Error::new(io::ErrorKind::TimedOut, text)
     })?
 }
 
-fn said_on_stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn said(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+fn said(output: &ProgramOutput) -> String {
+    let text = output.stderr.trim().to_owned();
     if text.is_empty() { format!("it ended with {}", output.status) } else { text }
 }
 

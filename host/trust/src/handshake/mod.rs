@@ -18,6 +18,7 @@
 //! knows the secret, or is certified, unless it has been removed from the room. Each side tells the other
 //! which devices it knows to be removed.
 
+mod belief;
 mod client;
 mod fingerprint;
 mod messages;
@@ -26,6 +27,7 @@ mod scene;
 mod tests;
 mod worker;
 
+pub use belief::Disbelief;
 pub use client::ClientHandshake;
 pub use fingerprint::certificate_hash;
 pub use messages::{

@@ -35,7 +35,7 @@ const UNDER_WAY: usize = 65_536;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Two namespaces with a link between them. Both end when the value is dropped.
-pub struct Link {
+pub struct EmulatedLink {
     /// The namespace of [`LEFT`].
     pub left: Namespace,
     /// The namespace of [`RIGHT`].
@@ -49,7 +49,7 @@ struct Packet {
     bytes: Box<[u8]>,
 }
 
-impl Link {
+impl EmulatedLink {
     /// Needs root, /dev/net/tun and iproute2. The error names what is missing.
     pub fn open(shape: Shape) -> Result<Self> {
         let (left, right) = (Namespace::new()?, Namespace::new()?);
@@ -64,7 +64,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for EmulatedLink {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {

@@ -1,7 +1,7 @@
 //! `bench fairness`: one transfer between our programs beside one TCP connection that never ends,
 //! over the same line. Prints what each of them gets.
 
-use super::files::{Files, Payload};
+use super::files::{FileSet, Payload};
 use super::ours::{RESULT, Site, Way, logged};
 use super::pairs::Congestion;
 use super::place::{Place, Side};
@@ -64,7 +64,7 @@ impl FairnessOptions {
         let folder = tempfile::Builder::new().prefix("fairness-").tempdir_in(super::memory())?;
         let files = folder.path().join("files");
         std::fs::create_dir(&files)?;
-        let payload = Payload::write(&files, Files::One(self.megabytes * 1_000_000))?;
+        let payload = Payload::write(&files, FileSet::One(self.megabytes * 1_000_000))?;
         let site = Site::start(place, folder.path(), self.way)?;
         let tcp = Flow::start(place)?;
         std::thread::sleep(ALONE);

@@ -12,14 +12,14 @@ const BLOCK: usize = 1 << 20;
 
 /// The files of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Files {
+pub enum FileSet {
     /// One file with this many bytes.
     One(u64),
     /// This many files, with this many bytes each.
     Many(u32, u64),
 }
 
-impl Files {
+impl FileSet {
     /// The size of all files together, in bytes.
     pub fn bytes(self) -> u64 {
         match self {
@@ -32,7 +32,7 @@ impl Files {
 /// Files on disk.
 #[derive(Debug)]
 pub struct Payload {
-    pub files: Files,
+    pub files: FileSet,
     /// The file, or a training package with the files.
     pub path: PathBuf,
     /// Two small trained models, for a job that carries one file.
@@ -41,16 +41,16 @@ pub struct Payload {
 
 impl Payload {
     /// Writes the files into `folder`, which must be empty.
-    pub fn write(folder: &Path, files: Files) -> Result<Self> {
+    pub fn write(folder: &Path, files: FileSet) -> Result<Self> {
         let models = folder.join("tracking");
         unpack("track_topdown.zip", &models)?;
         let path = match files {
-            Files::One(bytes) => {
+            FileSet::One(bytes) => {
                 let path = folder.join("labels.slp");
                 labels(&path, bytes)?;
                 path
             }
-            Files::Many(count, bytes) => {
+            FileSet::Many(count, bytes) => {
                 let package = training(folder)?;
                 let images = package.join("images");
                 fs::create_dir(&images)?;

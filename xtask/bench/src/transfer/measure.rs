@@ -1,6 +1,6 @@
 //! One row: each of its peers, again and again, in turn.
 
-use super::files::{self, Files, Payload};
+use super::files::{self, FileSet, Payload};
 use super::meter::Cost;
 use super::ours::{RESULT, Site, Transfer, Way};
 use super::pairs::{Congestion, Pair, Paired};
@@ -172,7 +172,7 @@ impl<'a> Bench<'a> {
         };
         let upload = sample(job.upload, idle.upload);
         eprintln!("  (reading and hashing first: {:.2} s)", job.prepare.as_secs_f64());
-        if matches!(payload.files, Files::Many(..)) {
+        if matches!(payload.files, FileSet::Many(..)) {
             // The result of a training is small.
             return Ok(vec![upload]);
         }
@@ -184,7 +184,7 @@ impl<'a> Bench<'a> {
         if let Some(idle) = self.idle {
             return Ok(idle);
         }
-        let payload = Payload::write(&self.sub("idle")?, Files::One(1_000))?;
+        let payload = Payload::write(&self.sub("idle")?, FileSet::One(1_000))?;
         let mut site = Site::start(self.place, self.folder.path(), way)?;
         let job = site.job(&payload, self.deadline()).context("an idle job")?;
         let costs = |transfer: Transfer| [transfer.send, transfer.receive];
@@ -225,7 +225,7 @@ impl<'a> Bench<'a> {
     /// A client killed when half is there, and another that sends the same.
     pub fn resume(&mut self, repeat: u32) -> Result<Vec<Resumed>> {
         let What::Resume { bytes } = self.row.what else { return Ok(Vec::new()) };
-        let payload = Payload::write(&self.sub("payload")?, Files::One(bytes))?;
+        let payload = Payload::write(&self.sub("payload")?, FileSet::One(bytes))?;
         let mut all = Vec::new();
         for _ in 0..repeat {
             all.push(self.resume_once(&payload)?);

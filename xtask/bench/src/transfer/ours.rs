@@ -4,7 +4,7 @@
 use super::files::{Payload, root};
 use super::meter::{Cost, Meter, Scope};
 use super::place::{Place, Side};
-use super::running::{Deadline, Running};
+use super::running::{Deadline, RunningProgram};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -52,7 +52,7 @@ pub struct Site<'a> {
     server: String,
     session: String,
     worker: Meter,
-    _processes: [Running; 2],
+    _processes: [RunningProgram; 2],
 }
 
 /// One direction of one job.
@@ -98,7 +98,7 @@ impl<'a> Site<'a> {
         let listen = format!("{}:0", place.address(Side::Right));
         let mut server = program(&home(folder.path(), "server")?)?;
         server.args(["signaling", "--ephemeral", "--listen", &listen]);
-        let mut server = Running::start("signaling server", server, place, Side::Right)?;
+        let mut server = RunningProgram::start("signaling server", server, place, Side::Right)?;
         let address = server.line("its address", deadline, |line| {
             let (address, _) = line.strip_prefix("listening on http://")?.split_once(' ')?;
             Some(address.to_owned())
@@ -112,7 +112,7 @@ impl<'a> Site<'a> {
         fs::write(home.join("sleap-rtc.toml"), config)?;
         let mut worker = program(&home)?;
         worker.args(["worker", "--ice-server", "none"]).args(way.arguments()).envs(QUICK);
-        let mut worker = Running::start("worker", at(worker, &address), place, Side::Right)?;
+        let mut worker = RunningProgram::start("worker", at(worker, &address), place, Side::Right)?;
         let session = worker.line("session string", deadline, |line| {
             let start = line.find("sleap-session:")?;
             Some(line[start..].trim().to_owned())
@@ -136,7 +136,12 @@ impl<'a> Site<'a> {
 
     /// Starts the client, always the same user's, that tracks one file, or trains with a package;
     /// its result gets this name.
-    pub fn client(&self, payload: &Path, models: Option<&Path>, result: &str) -> Result<Running> {
+    pub fn client(
+        &self,
+        payload: &Path,
+        models: Option<&Path>,
+        result: &str,
+    ) -> Result<RunningProgram> {
         let home = self.folder.path().join("client");
         let mut client = program(&home)?;
         match models {
@@ -153,7 +158,7 @@ impl<'a> Site<'a> {
         client.args(["--session-string", &self.session, "--ice-server", "none"]);
         client.args(self.way.arguments());
         client.args(["--log-format", "json", "--log-level", "debug"]);
-        Running::start("client", at(client, &self.server), self.place, Side::Left)
+        RunningProgram::start("client", at(client, &self.server), self.place, Side::Left)
     }
 
     /// Runs one job to its end.
@@ -206,7 +211,7 @@ impl Logged {
 }
 
 /// The client's next line with this message.
-pub fn logged(client: &mut Running, message: &str, deadline: Deadline) -> Result<Logged> {
+pub fn logged(client: &mut RunningProgram, message: &str, deadline: Deadline) -> Result<Logged> {
     client.line(&format!("line {message:?}"), deadline, |line| {
         let logged: Logged = serde_json::from_str(line).ok()?;
         (logged.message == message).then_some(logged)

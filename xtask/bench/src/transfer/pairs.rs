@@ -4,7 +4,7 @@ use super::end::Said;
 use super::files::root;
 use super::meter::{Cost, Meter, Scope};
 use super::place::{Place, Side};
-use super::running::{Deadline, Missing, Running};
+use super::running::{Deadline, Missing, RunningProgram};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,7 +75,7 @@ impl Pair {
             if let Self::Tcp(congestion) = self {
                 command.args(["--congestion", congestion.name()]);
             }
-            Running::start(what, command, place, side)
+            RunningProgram::start(what, command, place, side)
         };
         let mut sender = start("sender", from, Side::Left)?;
         let mut receiver = start("receiver", to, Side::Right)?;
@@ -143,18 +143,22 @@ fn aiortc() -> Result<PathBuf> {
     Ok(python)
 }
 
-fn said(end: &mut Running, what: &str, deadline: Deadline) -> Result<Said> {
+fn said(end: &mut RunningProgram, what: &str, deadline: Deadline) -> Result<Said> {
     end.line(what, deadline, |line| serde_json::from_str(line).ok())
 }
 
-fn here(end: &mut Running, deadline: Deadline) -> Result<String> {
+fn here(end: &mut RunningProgram, deadline: Deadline) -> Result<String> {
     match said(end, "address", deadline)? {
         Said::Here { to } => Ok(to),
         other => bail!("instead of an address came {other:?}"),
     }
 }
 
-fn connected(sender: &mut Running, receiver: &mut Running, deadline: Deadline) -> Result<f64> {
+fn connected(
+    sender: &mut RunningProgram,
+    receiver: &mut RunningProgram,
+    deadline: Deadline,
+) -> Result<f64> {
     let mut took_ms = 0.0_f64;
     for end in [sender, receiver] {
         match said(end, "connection", deadline)? {
@@ -165,7 +169,7 @@ fn connected(sender: &mut Running, receiver: &mut Running, deadline: Deadline) -
     Ok(took_ms)
 }
 
-fn done(end: &mut Running, wanted: u64, deadline: Deadline) -> Result<f64> {
+fn done(end: &mut RunningProgram, wanted: u64, deadline: Deadline) -> Result<f64> {
     match said(end, "end of the transfer", deadline)? {
         Said::Done { bytes, seconds } if bytes == wanted => Ok(seconds),
         other => bail!("instead of the end came {other:?}"),

@@ -1,6 +1,6 @@
 //! The places of a transfer's two ends: on this machine, or at the ends of an emulated link.
 
-use crate::link::{LEFT, Link, Namespace, RIGHT, Shape};
+use crate::link::{EmulatedLink, LEFT, Namespace, RIGHT, Shape};
 use anyhow::{Context, Result, ensure};
 use std::io;
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ pub enum Place {
     /// A separate loopback interface, on which all bytes can be counted.
     Loopback(Namespace),
     /// Two namespaces with a link between them.
-    Link(Link),
+    Link(EmulatedLink),
 }
 
 impl Place {
@@ -33,7 +33,7 @@ impl Place {
 
     /// Both ends of a link like this.
     pub fn link(shape: Shape) -> Result<Self> {
-        Ok(Self::Link(Link::open(shape)?))
+        Ok(Self::Link(EmulatedLink::open(shape)?))
     }
 
     /// Has the left end neither send nor get UDP while the value lives. Needs nftables.

@@ -1,6 +1,6 @@
 //! What is measured: rows (which files, over what) and lines (who transfers them).
 
-use super::files::Files;
+use super::files::FileSet;
 use crate::link::Shape;
 use clap::ValueEnum;
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl Over {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum What {
     /// Files go across; aiortc, which is slow, gets so many bytes of them.
-    Transfer { files: Files, aiortc_bytes: u64, peers: &'static [Contender] },
+    Transfer { files: FileSet, aiortc_bytes: u64, peers: &'static [Contender] },
     /// A package of so many bytes goes across, then again with one line changed.
     Again { bytes: u64 },
     /// The client is killed when half of the file is there, and another sends it again.
@@ -134,7 +134,7 @@ const LINKS: &[Contender] = &[TcpCubic, TcpBbr, Ours, Relayed, Webrtc, Rsync, Ai
 /// All rows.
 pub fn rows() -> Vec<Row> {
     let one = |mb, aiortc_mb, peers| What::Transfer {
-        files: Files::One(mb * MB),
+        files: FileSet::One(mb * MB),
         aiortc_bytes: aiortc_mb * MB,
         peers,
     };
@@ -143,9 +143,9 @@ pub fn rows() -> Vec<Row> {
         Row { name, over, what, limit, is_rare: false }
     };
     let small =
-        What::Transfer { files: Files::Many(10_000, 10_000), aiortc_bytes: 0, peers: FILES };
+        What::Transfer { files: FileSet::Many(10_000, 10_000), aiortc_bytes: 0, peers: FILES };
     // One file of 10 GiB in a package, whose result is small: 22 GB of disk.
-    let huge = Files::Many(1, 10 << 30);
+    let huge = FileSet::Many(1, 10 << 30);
     let huge = What::Transfer { files: huge, aiortc_bytes: 0, peers: &[Ours] };
     let link = |name, mbit, ms, loss, mb, aiortc_mb| {
         row(name, Over::Link(mbit, ms, loss), one(mb, aiortc_mb, LINKS), 90)
@@ -174,16 +174,16 @@ impl Row {
     /// A tenth of everything.
     pub fn quick(self) -> Self {
         let what = match self.what {
-            What::Transfer { files: Files::One(bytes), aiortc_bytes, peers } => What::Transfer {
-                files: Files::One(bytes / 10),
+            What::Transfer { files: FileSet::One(bytes), aiortc_bytes, peers } => What::Transfer {
+                files: FileSet::One(bytes / 10),
                 aiortc_bytes: aiortc_bytes / 10,
                 peers,
             },
-            What::Transfer { files: Files::Many(1, bytes), aiortc_bytes, peers } => {
-                What::Transfer { files: Files::Many(1, bytes / 10), aiortc_bytes, peers }
+            What::Transfer { files: FileSet::Many(1, bytes), aiortc_bytes, peers } => {
+                What::Transfer { files: FileSet::Many(1, bytes / 10), aiortc_bytes, peers }
             }
-            What::Transfer { files: Files::Many(count, bytes), aiortc_bytes, peers } => {
-                What::Transfer { files: Files::Many(count / 10, bytes), aiortc_bytes, peers }
+            What::Transfer { files: FileSet::Many(count, bytes), aiortc_bytes, peers } => {
+                What::Transfer { files: FileSet::Many(count / 10, bytes), aiortc_bytes, peers }
             }
             What::Again { bytes } => What::Again { bytes: bytes / 10 },
             What::Resume { bytes } => What::Resume { bytes: bytes / 10 },
@@ -195,11 +195,11 @@ impl Row {
     pub fn title(&self) -> String {
         let mb = |bytes: u64| format!("{} MB", bytes as f64 / 1e6);
         let what = match self.what {
-            What::Transfer { files: Files::One(bytes), .. } => mb(bytes),
-            What::Transfer { files: Files::Many(1, bytes), .. } => {
+            What::Transfer { files: FileSet::One(bytes), .. } => mb(bytes),
+            What::Transfer { files: FileSet::Many(1, bytes), .. } => {
                 format!("a package of {}", mb(bytes))
             }
-            What::Transfer { files: files @ Files::Many(count, _), .. } => {
+            What::Transfer { files: files @ FileSet::Many(count, _), .. } => {
                 format!("{count} files, {} together", mb(files.bytes()))
             }
             What::Again { bytes } => format!("{} again, one line of YAML changed", mb(bytes)),

@@ -50,7 +50,7 @@ impl std::fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 /// A running process with its process group. Both end when the value is dropped.
-pub struct Running {
+pub struct RunningProgram {
     what: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -58,7 +58,7 @@ pub struct Running {
     last: VecDeque<String>,
 }
 
-impl Running {
+impl RunningProgram {
     /// Starts `command` at an end of `place`.
     pub fn start(what: &str, mut command: Command, place: &Place, side: Side) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -152,7 +152,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         self.kill();
     }

@@ -1,9 +1,9 @@
 //! `scp` and `rsync` to a separate OpenSSH server, with its own port and keys.
 
-use super::files::{Files, Payload};
+use super::files::{FileSet, Payload};
 use super::meter::{Cost, Meter, Scope};
 use super::place::{Place, Side};
-use super::running::{Deadline, Missing, Running};
+use super::running::{Deadline, Missing, RunningProgram};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::net::TcpListener;
@@ -37,7 +37,7 @@ pub struct Copied {
 pub struct Sshd<'a> {
     place: &'a Place,
     folder: tempfile::TempDir,
-    server: Running,
+    server: RunningProgram,
     port: u16,
     user: String,
 }
@@ -67,7 +67,7 @@ impl<'a> Sshd<'a> {
         let _ = fs::create_dir_all("/run/sshd");
         let mut command = Command::new(program);
         command.args(["-D", "-e", "-f"]).arg(folder.path().join("config"));
-        let mut server = Running::start("sshd", command, place, Side::Right)?;
+        let mut server = RunningProgram::start("sshd", command, place, Side::Right)?;
         server.line("word that it listens", Deadline::after(SOON), |line| {
             line.contains("Server listening").then_some(())
         })?;
@@ -103,7 +103,7 @@ impl<'a> Sshd<'a> {
     fn timed(&self, command: Command, deadline: Deadline) -> Result<(Duration, Cost)> {
         let start = Instant::now();
         let what = command.get_program().to_string_lossy().into_owned();
-        let mut running = Running::start(&what, command, self.place, Side::Left)?;
+        let mut running = RunningProgram::start(&what, command, self.place, Side::Left)?;
         let mut meter = Meter::start(running.pid(), Scope::Tree);
         running.end(deadline)?;
         Ok((start.elapsed(), meter.lap()))
@@ -129,7 +129,7 @@ impl<'a> Sshd<'a> {
 
     fn command(&self, copier: Copier, payload: &Payload, into: &Path) -> Result<Command> {
         let to = format!("{}:{}/", self.host(), into.display());
-        let is_folder = matches!(payload.files, Files::Many(..));
+        let is_folder = matches!(payload.files, FileSet::Many(..));
         let mut command;
         match copier {
             Copier::Scp => {

@@ -14,14 +14,14 @@ const ARGUMENTS_FIELD: usize = 45;
 
 /// The requests to this process to end. While it exists, they do not end it by themselves.
 #[derive(Debug)]
-pub struct Requests {
+pub struct EndRequests {
     interrupts: Signal,
     terminations: Signal,
     /// SIGHUP, if it is a request to end.
     hang_ups: Option<Signal>,
 }
 
-impl Requests {
+impl EndRequests {
     /// Listens for SIGINT and SIGTERM. Needs a runtime of tokio.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ pub fn before_each_suspension(work: impl Fn() + Send + 'static) -> io::Result<()
     Ok(())
 }
 
-/// A process that runs apart from this one, and everything that it starts.
+/// A process that runs apart from this one, and everything that it starts. Dropping the value ends all of it.
 #[derive(Debug)]
 pub struct ProcessGroup(Option<Pid>);
 
@@ -128,6 +128,12 @@ impl ProcessGroup {
     pub fn kill(&self) {
         // It may have ended.
         let _ = self.0.map(|group| kill_process_group(group, rustix::process::Signal::KILL));
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -10,7 +10,7 @@ use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
 /// The requests to this process to end. While it exists, Ctrl-C does not end it by itself.
 #[derive(Debug)]
-pub struct Requests {
+pub struct EndRequests {
     interrupts: CtrlC,
     breaks: CtrlBreak,
     closing: CtrlClose,
@@ -18,7 +18,7 @@ pub struct Requests {
     shutdowns: CtrlShutdown,
 }
 
-impl Requests {
+impl EndRequests {
     /// Listens for Ctrl-C, Ctrl-Break, a console that closes, a user who leaves, and a machine that shuts
     /// down. Needs a runtime of tokio.
     ///
@@ -70,7 +70,7 @@ pub fn before_each_suspension(_work: impl Fn() + Send + 'static) -> io::Result<(
     Ok(())
 }
 
-/// A process that runs apart from this one, and everything that it starts.
+/// A process that runs apart from this one, and everything that it starts. Dropping the value ends all of it.
 #[derive(Debug)]
 pub struct ProcessGroup(Option<u32>);
 
@@ -92,6 +92,12 @@ impl ProcessGroup {
         kill.args(["/T", "/F", "/PID", &id.to_string()]);
         // It may have ended.
         let _ = kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -10,7 +10,7 @@ use web_sys::Blob;
 /// Longer writes become parts of their own, which cannot be changed any more.
 const PART_BYTES: usize = 32 << 10;
 
-enum Part {
+enum ZipPart {
     Bytes(Vec<u8>),
     Kept(Blob),
 }
@@ -21,7 +21,7 @@ pub type Known = Rc<RefCell<Option<Blob>>>;
 /// What a zip is written to. Only what was written in short writes, as headers are, can be changed.
 #[derive(Default)]
 pub struct Parts {
-    parts: Vec<(u64, Part)>,
+    parts: Vec<(u64, ZipPart)>,
     /// What the browser keeps already of what is written next.
     known: Known,
     at: u64,
@@ -42,8 +42,8 @@ impl Parts {
         let list = Array::new();
         for (_, part) in self.parts {
             match part {
-                Part::Bytes(bytes) => list.push(&Uint8Array::from(&bytes[..])),
-                Part::Kept(blob) => list.push(&blob),
+                ZipPart::Bytes(bytes) => list.push(&Uint8Array::from(&bytes[..])),
+                ZipPart::Kept(blob) => list.push(&blob),
             };
         }
         Blob::new_with_u8_array_sequence(&list)
@@ -55,11 +55,11 @@ impl Parts {
             let known = self.known.take().filter(|known| known.size() == length as f64);
             let kept = known.map_or_else(|| blob(bytes), Ok);
             let blob = kept.map_err(|_| io::ErrorKind::StorageFull)?;
-            self.parts.push((start, Part::Kept(blob)));
+            self.parts.push((start, ZipPart::Kept(blob)));
         } else {
             match self.parts.last_mut() {
-                Some((_, Part::Bytes(last))) => last.extend_from_slice(bytes),
-                _ => self.parts.push((start, Part::Bytes(bytes.to_vec()))),
+                Some((_, ZipPart::Bytes(last))) => last.extend_from_slice(bytes),
+                _ => self.parts.push((start, ZipPart::Bytes(bytes.to_vec()))),
             }
         }
         self.end += length as u64;
@@ -70,7 +70,7 @@ impl Parts {
     fn change(&mut self, bytes: &[u8]) -> io::Result<()> {
         let at = self.at;
         let part = self.parts.iter_mut().rev().find(|(start, _)| *start <= at);
-        let Some((start, Part::Bytes(known))) = part else {
+        let Some((start, ZipPart::Bytes(known))) = part else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let from = (at - *start) as usize;

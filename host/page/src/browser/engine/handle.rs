@@ -26,12 +26,12 @@ pub struct Engine(Rc<EngineInner>);
 
 struct EngineInner {
     script: String,
-    running: RefCell<Option<Running>>,
+    running: RefCell<Option<EngineThread>>,
     sessions: RefCell<HashMap<u32, UnboundedSender<Answer>>>,
     last: Cell<u32>,
 }
 
-struct Running {
+struct EngineThread {
     worker: Worker,
     is_ready: bool,
     waiting: Vec<(Array, Array)>,
@@ -86,7 +86,7 @@ impl Engine {
         }
     }
 
-    fn start(&self) -> Result<Running, JsValue> {
+    fn start(&self) -> Result<EngineThread, JsValue> {
         let options = WorkerOptions::new();
         options.set_type(WorkerType::Module);
         let worker = Worker::new_with_options(&self.0.script, &options)?;
@@ -99,7 +99,7 @@ impl Engine {
         worker.set_onmessage(Some(message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(error.as_ref().unchecked_ref()));
         let (is_ready, waiting) = (false, Vec::new());
-        Ok(Running { worker, is_ready, waiting, _message: message, _error: error })
+        Ok(EngineThread { worker, is_ready, waiting, _message: message, _error: error })
     }
 
     /// Takes a message of the engine. The first one says that it is ready.

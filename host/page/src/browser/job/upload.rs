@@ -8,8 +8,9 @@ use js_sys::Uint8Array;
 use sleap_rtc_protocol::frame::{TransferFrame, WorkerFrame};
 use sleap_rtc_protocol::lists::IncomingLists;
 use sleap_rtc_protocol::meter::{Direction, Progress};
+use sleap_rtc_protocol::offered::Offered;
 use sleap_rtc_protocol::transfer::{BlobHash, Manifest};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::JsValue;
@@ -18,8 +19,6 @@ use wasm_bindgen::JsValue;
 const IDLE: Duration = Duration::from_secs(60);
 /// How many pieces are read ahead.
 const READ_AHEAD: usize = 3;
-/// How often one piece may be requested.
-const MAX_REQUESTS: u8 = 4;
 
 /// A piece on its way: the messages for it, one after the other, of which those up to `sent` have left.
 /// They stay in the browser's memory, where nothing has to copy them.
@@ -29,15 +28,10 @@ struct Leaving {
 }
 
 struct Upload<'a> {
-    /// What each piece adds to the package, in bytes, and how often it was requested.
-    pieces: HashMap<BlobHash, (u64, u8)>,
+    offered: Offered,
     wanted: VecDeque<BlobHash>,
-    /// A list of which more frames follow.
-    partial: Vec<BlobHash>,
-    has_first_list: bool,
     reading: usize,
     leaving: VecDeque<Leaving>,
-    progress: Progress,
     tell: &'a dyn Fn(JobNews),
 }
 
@@ -52,18 +46,12 @@ pub async fn upload(
     tell: &dyn Fn(JobNews),
 ) -> Result<(), TalkError> {
     let manifest = manifest(lists)?;
-    let mut pieces = HashMap::new();
-    for piece in manifest.files().iter().flat_map(|file| manifest.pieces(file)) {
-        pieces.entry(piece.blake3).or_insert((0, 0)).0 += u64::from(piece.bytes);
-    }
-    let progress = Progress { total_bytes: manifest.total_bytes(), ..Progress::default() };
     for frame in lists {
         talk.send_transfer(frame.clone())?;
     }
-    let (wanted, partial, leaving) = (VecDeque::new(), Vec::new(), VecDeque::new());
-    let (has_first_list, reading) = (false, 0);
-    let mut upload =
-        Upload { pieces, wanted, partial, has_first_list, reading, leaving, progress, tell };
+    let offered = Offered::new(&manifest);
+    let (wanted, leaving) = (VecDeque::new(), VecDeque::new());
+    let mut upload = Upload { offered, wanted, reading: 0, leaving, tell };
     loop {
         upload.read_ahead(package)?;
         upload.send(talk)?;
@@ -136,10 +124,18 @@ impl Upload<'_> {
     fn hear(&mut self, frame: WorkerFrame) -> Result<bool, TalkError> {
         let WorkerFrame::Transfer(frame) = frame else { return Ok(false) };
         match frame {
-            TransferFrame::Want { pieces, more } => self.want(pieces, more)?,
-            TransferFrame::Verified { bytes } => self.confirm(bytes),
+            TransferFrame::Want { pieces, more } => {
+                let list = self.offered.want(pieces, more);
+                let list = list.map_err(|error| broken(&error.to_string()))?;
+                self.wanted.extend(list.into_iter().flatten());
+            }
+            TransferFrame::Verified { bytes } => {
+                let confirmed = self.offered.confirm(bytes);
+                self.report(confirmed);
+            }
             TransferFrame::Complete => {
-                self.confirm(self.progress.total_bytes);
+                let confirmed = self.offered.confirm_all();
+                self.report(confirmed);
                 return Ok(true);
             }
             TransferFrame::Abort { reason } => {
@@ -153,28 +149,7 @@ impl Upload<'_> {
         Ok(false)
     }
 
-    fn want(&mut self, pieces: Vec<BlobHash>, more: bool) -> Result<(), TalkError> {
-        for piece in &pieces {
-            let known = self.pieces.get_mut(piece).filter(|(_, requests)| *requests < MAX_REQUESTS);
-            known.ok_or_else(|| broken("a request for a piece that does not exist"))?.1 += 1;
-        }
-        self.partial.extend(&pieces);
-        self.wanted.extend(pieces);
-        if !more && !self.has_first_list {
-            self.has_first_list = true;
-            let lacking = self.partial.iter().filter_map(|piece| Some(self.pieces.get(piece)?.0));
-            let there = self.progress.total_bytes.saturating_sub(lacking.sum());
-            self.progress.already_there_bytes = there;
-        }
-        Ok(())
-    }
-
-    fn confirm(&mut self, bytes: u64) {
-        self.progress.done_bytes = bytes.min(self.progress.total_bytes);
-        if !self.has_first_list {
-            // The worker had this content before it requested anything.
-            self.progress.already_there_bytes = self.progress.done_bytes;
-        }
-        (self.tell)(JobNews::Transfer(Direction::Upload, self.progress));
+    fn report(&self, confirmed: Progress) {
+        (self.tell)(JobNews::Transfer(Direction::Upload, confirmed));
     }
 }

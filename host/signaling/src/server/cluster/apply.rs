@@ -5,7 +5,7 @@ use super::{Cluster, RemoteLink};
 use crate::rooms::Registrant;
 use crate::server::Server;
 use crate::server::frame::{Code, FrameRefusal, Head, Kind, check_depth, parse};
-use crate::server::link::{CloseReason, Link};
+use crate::server::link::{CloseReason, PeerLink};
 use crate::server::relay::{self, Whose};
 use sleap_rtc_protocol::ids::{PeerId, RoomId};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ fn here(server: &Arc<Server>, cluster: &Arc<Cluster>, from: ServerId, presence: 
         since_ms,
     };
     let connection = server.next_connection();
-    let link = Link::Elsewhere(link);
+    let link = PeerLink::Elsewhere(link);
     let member = Registrant { connection, room, role, metadata, since_ms, revision, link };
     let mut rooms = server.rooms();
     let known = rooms.present(&peer).map(|known| (known.since_ms, place(cluster, known)));
@@ -105,16 +105,16 @@ fn here(server: &Arc<Server>, cluster: &Arc<Cluster>, from: ServerId, presence: 
 }
 
 /// The server at which a registered peer is.
-fn place(cluster: &Cluster, member: &Registrant<Link>) -> ServerId {
+fn place(cluster: &Cluster, member: &Registrant<PeerLink>) -> ServerId {
     match &member.link {
-        Link::Here(_) => cluster.id,
-        Link::Elsewhere(link) => link.server,
+        PeerLink::Here(_) => cluster.id,
+        PeerLink::Elsewhere(link) => link.server,
     }
 }
 
 /// Whether the peer is registered at that server, since then.
-fn is_at(member: &Registrant<Link>, server: ServerId, since_ms: u64) -> bool {
-    matches!(&member.link, Link::Elsewhere(link) if link.server == server)
+fn is_at(member: &Registrant<PeerLink>, server: ServerId, since_ms: u64) -> bool {
+    matches!(&member.link, PeerLink::Elsewhere(link) if link.server == server)
         && member.since_ms == since_ms
 }
 

@@ -32,7 +32,7 @@ pub use options::{Brokers, ClusterOptions, TokenFileError};
 pub(crate) use shared_store::SharedStore;
 
 use crate::rooms::Registrant;
-use crate::server::link::Link;
+use crate::server::link::PeerLink;
 use ledger::Ledger;
 use nats::Nats;
 use others::Others;
@@ -101,14 +101,14 @@ impl Cluster {
     }
 
     /// A peer is registered here, or has changed.
-    pub(crate) fn here(&self, peer: &PeerId, member: &Registrant<Link>) {
+    pub(crate) fn here(&self, peer: &PeerId, member: &Registrant<PeerLink>) {
         if self.own().put(peer, member.since_ms, member.revision) {
             self.tell(&News::Here { peers: vec![Presence::new(peer, member)] });
         }
     }
 
     /// Says again that a peer is registered here, to a server that believes an older registration.
-    fn repeat(&self, peer: &PeerId, member: &Registrant<Link>) {
+    fn repeat(&self, peer: &PeerId, member: &Registrant<PeerLink>) {
         self.tell(&News::Here { peers: vec![Presence::new(peer, member)] });
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::exit::{Exit, Failure};
 use sleap_rtc_base::os::ProcessGroup;
+use sleap_rtc_base::program::output;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
@@ -19,11 +20,10 @@ pub(crate) fn find(own: &Path, name: &str) -> Option<PathBuf> {
 /// What `program` prints, if it succeeds within ten seconds.
 pub(crate) async fn asked(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let output =
-        tokio::time::timeout(Duration::from_secs(10), command.output()).await.ok()?.ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then_some(text)
+    command.args(arguments);
+    let asking = tokio::time::timeout(Duration::from_secs(10), output(command, None));
+    let answer = asking.await.ok()?.ok()?;
+    answer.status.success().then(|| answer.stdout.trim().to_owned())
 }
 
 /// Runs `command` with its output on standard error. After `limit`, or when the user interrupts, it is

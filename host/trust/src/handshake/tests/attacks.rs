@@ -122,7 +122,7 @@ impl Attack {
 }
 
 /// The client and the worker that meet.
-pub(super) fn cast(attack: Attack, room: &Room) -> (Identity, Identity) {
+pub(super) fn cast(attack: Attack, room: &TestRoom) -> (Identity, Identity) {
     let paired = |seed, until_s| members::paired(room, seed, NOW_S - 10, until_s);
     let removal = members::removal(room, key(7).id(), NOW_S - 5, 1);
     let removals = Removals::of(&room.part.authority(), &[removal]);
@@ -147,7 +147,7 @@ pub(super) fn changed<const N: usize>(mut bytes: Fixed<N>, at: usize) -> Fixed<N
 /// What the client hears instead of `said`.
 pub(super) fn on_hello(
     attack: Attack,
-    room: &Room,
+    room: &TestRoom,
     at: usize,
     hello: &ClientHello,
     said: WorkerHello,
@@ -190,7 +190,12 @@ pub(super) fn on_hello(
 }
 
 /// What the worker hears instead of `said`.
-pub(super) fn on_proof(attack: Attack, room: &Room, at: usize, said: ClientProof) -> ClientProof {
+pub(super) fn on_proof(
+    attack: Attack,
+    room: &TestRoom,
+    at: usize,
+    said: ClientProof,
+) -> ClientProof {
     let other = super::room("other", 100);
     match attack {
         Attack::ReplayProof => overheard(room, (8, 9)).1,
@@ -213,7 +218,7 @@ pub(super) fn on_proof(attack: Attack, room: &Room, at: usize, said: ClientProof
     }
 }
 
-pub(super) fn scenes(attack: Attack, room: &Room) -> (Scene, Scene) {
+pub(super) fn scenes(attack: Attack, room: &TestRoom) -> (Scene, Scene) {
     let honest = scene(room, 1, 1, 2);
     let iroh = |client, worker| {
         let binding =

@@ -3,17 +3,22 @@
 use super::*;
 use crate::removal::{JobsLeft, Removal};
 
-fn authority(room: &Room) -> DeviceKey {
+fn authority(room: &TestRoom) -> DeviceKey {
     room.part.authority_key().unwrap().clone()
 }
 
-pub(super) fn removal(room: &Room, device: DeviceId, at_s: u64, token_number: u32) -> RemovalNote {
+pub(super) fn removal(
+    room: &TestRoom,
+    device: DeviceId,
+    at_s: u64,
+    token_number: u32,
+) -> RemovalNote {
     let jobs = JobsLeft::Continue;
     RemovalNote::issue(&authority(room), Removal { at_s, token_number, jobs, device })
 }
 
 /// A client that has paired at `issued_s` and knows no secret of the room.
-pub(super) fn paired(room: &Room, seed: u8, issued_s: u64, until_s: Option<u64>) -> Identity {
+pub(super) fn paired(room: &TestRoom, seed: u8, issued_s: u64, until_s: Option<u64>) -> Identity {
     let subject = Subject::new(key(seed).id(), MemberRole::Client, "ada@laptop", issued_s);
     let certificate = Certificate::issue(&authority(room), subject.until(until_s));
     Identity::new(key(seed), room.part.for_members(), Some(certificate))

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 const NOW_S: u64 = 1_000_000;
 
 /// A room with one worker and one client.
-struct Room {
+struct TestRoom {
     id: &'static str,
     part: PeerPart,
     worker: Identity,
@@ -21,14 +21,14 @@ fn key(seed: u8) -> DeviceKey {
     DeviceKey::from_bytes([seed; 32])
 }
 
-fn room(id: &'static str, seed: u8) -> Room {
+fn room(id: &'static str, seed: u8) -> TestRoom {
     let part = PeerPart::from_random([seed; 48]);
     let worker = Identity::worker(key(seed + 1), part.clone(), "gpu2", NOW_S);
     let client = Identity::new(key(seed + 2), part.for_clients(), None);
-    Room { id, part, worker, client }
+    TestRoom { id, part, worker, client }
 }
 
-fn scene(room: &Room, attempt: u64, client_end: u8, worker_end: u8) -> Scene {
+fn scene(room: &TestRoom, attempt: u64, client_end: u8, worker_end: u8) -> Scene {
     let binding = Binding {
         transport: ConnectionKind::Webrtc,
         client: [client_end; 32],
@@ -63,13 +63,13 @@ fn converse(
     }
 }
 
-fn honest(room: &Room, nonces: (u8, u8)) -> Ends {
+fn honest(room: &TestRoom, nonces: (u8, u8)) -> Ends {
     let scenes = (scene(room, 1, 1, 2), scene(room, 1, 1, 2));
     converse(&room.client, &room.worker, scenes, nonces, |_, hello| hello, |proof| proof)
 }
 
 /// What the worker and the client of `room` say in another conversation.
-fn overheard(room: &Room, nonces: (u8, u8)) -> (WorkerHello, ClientProof) {
+fn overheard(room: &TestRoom, nonces: (u8, u8)) -> (WorkerHello, ClientProof) {
     let scenes = (scene(room, 1, 1, 2), scene(room, 1, 1, 2));
     let (mut hello, mut proof) = (None, None);
     let ends = converse(
