@@ -17,9 +17,9 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tracing::{Instrument, field};
 
-/// How much is read from a socket at once. It grows for a longer frame; nearly all that peers send after their
-/// registration is shorter.
-const READ_BUFFER_BYTES: usize = 1024;
+/// How much is read from a socket at once. The buffer grows for a longer frame, by as much as was read of it
+/// before; nearly all that peers send after their registration is shorter.
+const READ_BUFFER_BYTES: usize = 768;
 
 /// The purpose of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
