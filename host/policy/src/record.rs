@@ -16,8 +16,9 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ use std::time::Duration;
 const FILE_BYTES: u64 = 32 << 20;
 /// The longest line. 1,000 workers with full records take about 1 MiB.
 const LINE_BYTES: usize = 4 << 20;
-/// How many lines may wait for the disk.
-const WAITING: usize = 16;
+/// How many bytes may wait for the disk.
+const WAITING_BYTES: usize = 32 << 20;
 /// How long a program that ends waits for the last lines.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -54,7 +55,9 @@ pub(crate) enum RecordedAnswer<A> {
 /// Writes the file.
 pub(crate) struct Recorder {
     path: PathBuf,
-    lines: Mutex<Option<SyncSender<Vec<u8>>>>,
+    lines: Mutex<Option<Sender<Vec<u8>>>>,
+    /// What waits for the disk.
+    waiting_bytes: Arc<AtomicUsize>,
     /// Hears that the thread has ended.
     ended: Mutex<Receiver<()>>,
     has_dropped: AtomicBool,
@@ -67,16 +70,21 @@ impl Recorder {
     ///
     /// Fails if the system cannot start a thread.
     pub(crate) fn start(path: &Path) -> io::Result<Self> {
-        let (lines, waiting) = sync_channel::<Vec<u8>>(WAITING);
-        let (ending, ended) = sync_channel(1);
+        let (lines, waiting) = channel::<Vec<u8>>();
+        let (ending, ended) = channel();
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let file = RecordFile { path: path.to_owned(), limit_bytes: FILE_BYTES };
+        let written = Arc::clone(&waiting_bytes);
         thread::Builder::new().name("policy-record".to_owned()).spawn(move || {
-            file.write_all(&waiting);
+            file.write_all(waiting.iter().inspect(|line| {
+                written.fetch_sub(line.len(), Ordering::Relaxed);
+            }));
             let _ = ending.send(());
         })?;
         Ok(Self {
             path: path.to_owned(),
             lines: Mutex::new(Some(lines)),
+            waiting_bytes,
             ended: Mutex::new(ended),
             has_dropped: AtomicBool::new(false),
         })
@@ -103,12 +111,26 @@ impl Recorder {
         };
         let Ok(mut line) = serde_json::to_vec(&line) else { return };
         line.push(b'\n');
-        let is_kept = line.len() <= LINE_BYTES
-            && self.lines.lock().as_ref().is_some_and(|lines| lines.try_send(line).is_ok());
-        if !is_kept && !self.has_dropped.swap(true, Ordering::Relaxed) {
+        if !self.send(line) && !self.has_dropped.swap(true, Ordering::Relaxed) {
             let path = self.path.display();
             tracing::warn!("{path} lacks decisions: they are too long, or its disk is too slow");
         }
+    }
+}
+
+impl Recorder {
+    /// Hands a line to the thread that writes. Returns whether it takes it.
+    fn send(&self, line: Vec<u8>) -> bool {
+        let bytes = line.len();
+        // The lock makes this the only one that adds.
+        let lines = self.lines.lock();
+        let Some(lines) = lines.as_ref() else { return false };
+        if bytes > LINE_BYTES || self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES
+        {
+            return false;
+        }
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        lines.send(line).is_ok()
     }
 }
 
@@ -132,7 +154,7 @@ struct RecordFile {
 }
 
 impl RecordFile {
-    fn write_all(&self, lines: &Receiver<Vec<u8>>) {
+    fn write_all(&self, lines: impl Iterator<Item = Vec<u8>>) {
         let mut has_failed = false;
         for line in lines {
             match self.append(&line) {

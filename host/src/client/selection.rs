@@ -30,8 +30,10 @@ use waiting::in_line;
 
 /// The time from offer to answer of a worker that speaks `sleap-rtc/1`, which takes half a second.
 const NATIVE_ANSWER_LIMIT: Duration = Duration::from_secs(6);
-/// How long a client asks again while slots are only reserved.
+/// How long a client asks one worker again while its slots are only reserved.
 const RESERVED_PATIENCE: Duration = Duration::from_secs(20);
+/// The same for a client that looks for any worker. Whoever connects and then says nothing has half a minute.
+const RESERVED_EVERYWHERE: Duration = Duration::from_secs(45);
 /// The same for a client whose job may wait in line: a slot that was reserved in vain is soon free.
 const RESERVED_BEFORE_LINE: Duration = Duration::from_secs(3);
 /// The time between two such rounds.
@@ -158,7 +160,7 @@ async fn automatic(
         let skipped = round.skipped;
         let patience = match search.wait {
             Some(_) => RESERVED_BEFORE_LINE,
-            None => RESERVED_PATIENCE,
+            None => RESERVED_EVERYWHERE,
         };
         let is_over = reserved_since.is_some_and(|since| since.elapsed() >= patience);
         if !skipped.has(SkipReason::Reserved) || is_over {
@@ -288,24 +290,16 @@ impl Round<'_> {
                     {
                         return Ok(None);
                     }
-                    let reply = self.room.reply(self.spec);
-                    let Ok(reply) = tokio::time::timeout_at(until.into(), reply).await else {
-                        continue;
-                    };
-                    let (from, reply) = reply?;
-                    let Some(place) = ranking.iter().position(|worker| worker.peer_id == from)
-                    else {
-                        continue;
-                    };
-                    match reply {
-                        RequestReply::Yes(response) => {
+                    match self.reply_until(until, ranking).await? {
+                        Some((place, RequestReply::Yes(response))) => {
                             asking.yes(place);
                             answers.insert(place, response);
                         }
-                        RequestReply::No { why, obstacle } => {
+                        Some((place, RequestReply::No { why, obstacle })) => {
                             asking.over(place);
                             self.skipped.add(ranking[place], obstacle.into(), &why);
                         }
+                        None => {}
                     }
                 }
                 Next::GiveUp(place) => self.give_up(ranking[place], silent).await,
@@ -326,6 +320,19 @@ impl Round<'_> {
                 Next::Nobody => return Ok(None),
             }
         }
+    }
+
+    /// The next answer of one of these workers, with its place, if there is one by then.
+    async fn reply_until(
+        &mut self,
+        until: Instant,
+        ranking: &[&WorkerFacts],
+    ) -> Result<Option<(usize, RequestReply)>, ClientError> {
+        let reply = self.room.reply(self.spec);
+        let Ok(reply) = tokio::time::timeout_at(until.into(), reply).await else { return Ok(None) };
+        let (from, reply) = reply?;
+        let place = ranking.iter().position(|worker| worker.peer_id == from);
+        Ok(place.map(|place| (place, reply)))
     }
 
     /// Asks the worker that the user has chosen.

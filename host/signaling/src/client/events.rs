@@ -15,27 +15,27 @@ const BOUNDS: Bounds = Bounds { frames: 1024, bytes: 32 * 1024 * 1024 };
 type Sender = Option<PeerId>;
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct EventQueue {
     events: FairQueue<Sender, SignalingEvent>,
     is_closed: bool,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct EventChannel {
+    waiting: Mutex<EventQueue>,
     filled: Notify,
 }
 
 /// The connection's end.
 #[derive(Debug)]
-pub(crate) struct EventSender(Arc<Shared>);
+pub(crate) struct EventSender(Arc<EventChannel>);
 
 /// The owner's end: what happens on a connection.
 #[derive(Debug)]
-pub struct Events(Arc<Shared>);
+pub struct Events(Arc<EventChannel>);
 
 pub(crate) fn events() -> (EventSender, Events) {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(EventChannel::default());
     (EventSender(shared.clone()), Events(shared))
 }
 
@@ -84,7 +84,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        *self.0.waiting.lock() = Waiting { is_closed: true, ..Waiting::default() };
+        *self.0.waiting.lock() = EventQueue { is_closed: true, ..EventQueue::default() };
     }
 }
 

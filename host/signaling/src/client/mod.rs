@@ -2,6 +2,7 @@
 //! reconnects by itself ([`SignalingClient`]), and a mailbox to pair with another device ([`Mailbox`]).
 
 mod apart;
+mod attempt;
 mod connection;
 mod dial;
 mod endpoints;

@@ -1,12 +1,13 @@
 //! The task that owns the WebSocket: serves it, and reconnects when it is lost.
 
-use super::connection::{self, HandedOut, RegisteredConnection, Registration, encode};
+use super::attempt::{Attempt, attempt};
+use super::connection::{HandedOut, RegisteredConnection, Registration, encode};
 use super::events::EventSender;
 use super::ignored::Ignored;
 use super::relay::Relay;
 use super::roster::RosterChange;
 use super::websocket::Connection;
-use super::{Endpoints, HttpApi, PeerIdentity, Servers, SignalingError, SignalingEvent};
+use super::{Endpoints, PeerIdentity, Servers, SignalingError, SignalingEvent};
 use crate::{PING_EVERY, SILENCE_LIMIT, WRITE_DEADLINE};
 use futures_util::{SinkExt, StreamExt};
 use sleap_rtc_base::backoff::Backoff;
@@ -420,50 +421,6 @@ impl Task {
             tracing::warn!(count, "dropped messages of peers that send more than can be read");
         }
     }
-}
-
-/// An attempt to register again.
-struct Attempt {
-    /// The identity to use from now on.
-    identity: PeerIdentity,
-    /// The server that answered.
-    server: Option<Endpoints>,
-    opened: Result<RegisteredConnection, SignalingError>,
-}
-
-/// Tries once to register again, at the first server that answers. Signs in again if the identity is refused.
-///
-/// The Python server does not renew identities: it gives a token for another peer, but lets its holder
-/// register under the old id, which is the one in session strings.
-async fn attempt(servers: &Servers, mut registration: Registration) -> Attempt {
-    let (server, connection) = match connection::reach_first(servers).await {
-        Ok(reached) => reached,
-        Err(error) => {
-            return Attempt { identity: registration.identity, server: None, opened: Err(error) };
-        }
-    };
-    let mut opened = connection::register_on(&server, connection, &registration).await;
-    let unsure = |error: &SignalingError| {
-        matches!(error, SignalingError::IdentityRefused { .. } | SignalingError::Refused { .. })
-    };
-    if opened.as_ref().is_err_and(unsure) {
-        let http = HttpApi::new(&server.http);
-        match http.sign_in(Some(&registration.identity.id_token)).await {
-            Ok(renewed) => {
-                tracing::info!("signed in again");
-                let own_token = registration.identity.id_token.clone();
-                registration.identity.id_token = renewed.id_token;
-                opened = connection::open(&server, &registration).await;
-                if opened.is_err() && renewed.peer_id != registration.identity.peer_id {
-                    // The token of another peer is useless here. The old one may still be renewed
-                    // later.
-                    registration.identity.id_token = own_token;
-                }
-            }
-            Err(error) => opened = Err(error),
-        }
-    }
-    Attempt { identity: registration.identity, server: Some(server), opened }
 }
 
 /// Whether the message could be sent.
