@@ -165,6 +165,19 @@ fn a_training_runs_on_a_node_and_looks_like_any_other() {
     assert_eq!(starts[0]["cuda"]["CUDA_VISIBLE_DEVICES"], "0", "{starts:?}");
 }
 
+#[test]
+fn a_tracking_runs_on_a_node_and_its_predictions_come_back() {
+    let Some(lab) = Lab::new(&[], "") else { return };
+    let client = lab.site.client(&lab.server).in_home(&lab.home).track_fixture(&lab.site);
+    let client = client.session(lab.worker().credentials());
+    let predictions = client.predictions();
+    client.run().assert_code(0);
+    assert!(predictions.is_file(), "no {}", predictions.display());
+    lab.assert_over(&lab.job(), "succeeded");
+    let starts = lab.worker().trainer_starts();
+    assert_eq!(starts[0]["cuda"]["CUDA_VISIBLE_DEVICES"], "0", "{starts:?}");
+}
+
 /// On a node, `module load` may take longer than the whole training: Slurm says that the job runs, and it has not
 /// begun.
 #[test]
