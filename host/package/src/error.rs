@@ -98,7 +98,7 @@ impl ArchiveError {
         Self::Read { path: path.to_owned(), source }
     }
 
-    /// The file at `path` is no archive of a kind that is read.
+    /// The file at `path` is not an archive that this program reads.
     pub fn no_archive(path: &Path) -> Self {
         let why = "it is neither a zip nor a tar; if it is compressed, unpack it first".to_owned();
         Self::NotAZip { path: path.to_owned(), why }

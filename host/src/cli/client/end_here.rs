@@ -42,7 +42,7 @@ pub(crate) async fn end(text: &str, end: EarlyEnd, config: &Config) -> Result<Ex
 /// Ends a job whose package is arriving, by the worker.
 async fn end_arriving(job: JobId, end: EarlyEnd, config: &Config) -> Result<Exit, Failure> {
     if let EarlyEnd::Stop { .. } = end {
-        let text = format!("{job} is still arriving, so there is no model that it could keep");
+        let text = format!("{job} is still arriving, so there is no model to keep");
         return Err(Failure::message(Exit::Refused, text)
             .hint("`sleap-rtc cancel JOB --local` ends it without a result"));
     }
